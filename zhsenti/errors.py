@@ -1,0 +1,63 @@
+"""Everything a user can cause is one of these; anything else is a bug and keeps its traceback.
+
+ZhsentiError                 exit code 2, one message in Chinese
+├── ConfigError              a flag or a YAML key
+├── DataError                a file, a column, a label, a text
+├── ModelError               a base model: its source, its parts, its shape
+├── ArtifactError            a saved adapter folder or checkpoint
+└── TrainingError            a run that cannot start or go on
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class ZhsentiError(Exception):
+    """A user's mistake: what is wrong, what was expected, what was found, what to do next (all in Chinese)."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, expected: str = "", found: str = "", todo: str = "") -> None:
+        self.problem, self.expected, self.found, self.todo = problem, expected, found, todo
+        parts = [("期望", expected), ("实际", found), ("怎么办", todo)]
+        super().__init__("\n".join([problem, *(f"  {name}：{text}" for name, text in parts if text)]))
+
+
+class ConfigError(ZhsentiError):
+    pass
+
+
+class DataError(ZhsentiError):
+    pass
+
+
+class ModelError(ZhsentiError):
+    pass
+
+
+class ArtifactError(ZhsentiError):
+    pass
+
+
+class TrainingError(ZhsentiError):
+    pass
+
+
+def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    """Run a command's ``main``; turn a ZhsentiError into one message on stderr and its exit code.
+
+    Ctrl-C gives 130 and a closed pipe (``… | head``) gives 0, as shell users expect.
+    """
+    try:
+        return main(argv) or 0
+    except ZhsentiError as error:
+        print(f"错误：{error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\n已中断。", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
