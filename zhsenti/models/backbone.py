@@ -1,0 +1,178 @@
+"""Qwen from a folder, in the right precision, with LoRA or QLoRA on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zhsenti.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """LoRA (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with A (r, in) and B (out, r) trained."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: str  # "all-linear" or comma-separated layer names
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``."""
+
+    name: str
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> bool:
+        return self.name != "fp32"
+
+
+def pick_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(name: str) -> Precision:
+    """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
+
+    Raises ConfigError for fp16 on a CPU: it is far slower than fp32 there.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if name == "auto":
+        if on_gpu:
+            name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        else:
+            name = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    if name == "fp16" and not on_gpu:
+        raise ConfigError("CPU 上不能用 fp16", todo="改用 --precision bf16、fp32 或 auto。")
+    return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name])
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence loaders' bars and notices ("some weights were not initialised" …): we check and say what matters."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    bar_was_on = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if bar_was_on:
+            logging.enable_progress_bar()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_loading():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。") from error
+
+
+def load_backbone(
+    folder: Path, auto_class: Any, precision: Precision, *, use_qlora: bool = False, **config: Any
+) -> PreTrainedModel:
+    """The frozen base model on the machine's device.
+
+    auto_class is a transformers Auto class (which head to put on); ``config`` overrides its configuration, e.g.
+    ``num_labels``. With ``use_qlora`` the linear layers are held in NF4 with double quantisation (Dettmers et al.
+    2023, arXiv:2305.14314); the LM head and the classifier head are not quantised. Raises ModelError.
+    """
+    kwargs: dict[str, Any] = {"dtype": precision.dtype, "trust_remote_code": False, "use_safetensors": True, **config}
+    if use_qlora:
+        from transformers import BitsAndBytesConfig
+
+        kwargs["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=precision.dtype,
+            llm_int8_skip_modules=["lm_head", "score"],
+        )
+        kwargs["device_map"] = {"": pick_device()}
+    try:
+        with quiet_loading():
+            model = auto_class.from_pretrained(folder, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。") from error
+    if not use_qlora:
+        model.to(pick_device())
+    model.config.use_cache = False
+    model.requires_grad_(False)
+    return model
+
+
+def add_lora(model: PreTrainedModel, options: LoraOptions, *, head: str | None = None) -> PeftModel:
+    """Put fresh LoRA weights (float32) on ``model``; ``head`` names a module that is trained and saved whole.
+
+    Raises ConfigError when a named target layer does not exist, or is the output layer, whose rows are read directly.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    names = [name.strip() for name in options.target_modules.split(",") if name.strip()]
+    targets: str | list[str] = "all-linear" if names == ["all-linear"] else names
+    if targets != "all-linear":
+        import torch
+
+        linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        linear -= {"lm_head", "score"}
+        wrong = [name for name in targets if name not in linear]
+        if wrong or not targets:
+            raise ConfigError(
+                f"lora_target_modules 里没有这样的层：{wrong}", expected="all-linear 或 " + "、".join(sorted(linear))
+            )
+    config = LoraConfig(
+        r=options.r,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=targets,
+        modules_to_save=[head] if head else None,
+        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
+    )
+    with quiet_loading():
+        return get_peft_model(model, config)
+
+
+def load_lora(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> PeftModel:
+    """Put the saved adapter in ``folder`` on ``model``. Raises ModelError when shapes do not fit this base."""
+    from peft import PeftModel
+
+    try:
+        with quiet_loading():
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise ModelError(
+            f"适配器 {folder} 与基座对不上", found=_first_line(error), todo="用训练时的那个基座（--model_name）。"
+        ) from error
+
+
+def unwrap(network: Any) -> PreTrainedModel:
+    """The transformers model below a PeftModel (its LoRA layers stay in place), or the model itself."""
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
