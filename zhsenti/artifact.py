@@ -62,7 +62,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
-    """Write ``values`` and the SHA-256 of every file in ``folder`` as the last file: the mark that the rest is whole."""
+    """Write ``values`` and the SHA-256 of every file as the last file in ``folder``: the mark that it is whole."""
     files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != name}
     write_json(folder / name, {**values, "files": files})
 
@@ -138,7 +138,10 @@ def load_manifest(folder: str | Path) -> Manifest:
         raise ArtifactError(f"{path} 已损坏", found=str(error)[:200], todo="重新训练或从备份恢复。") from error
     if manifest.format > FORMAT:
         raise ArtifactError(
-            f"{folder} 是更新版本的 zhsenti 写的", expected=f"格式 {FORMAT}", found=str(manifest.format), todo="升级 zhsenti。"
+            f"{folder} 是更新版本的 zhsenti 写的",
+            expected=f"格式 {FORMAT}",
+            found=str(manifest.format),
+            todo="升级 zhsenti。",
         )
     broken = broken_files(folder, manifest.files)
     if broken or WEIGHTS not in manifest.files:

@@ -60,7 +60,9 @@ class PromptEncoder:
     def __call__(self, text: str, label: int | None = None, aspect: str | None = None) -> Encoded:
         """Ids of the whole prompt. Raises ConfigError when max_length leaves no room for text, or aspect is missing."""
         if self.task.has_aspect and aspect is None:
-            raise ConfigError("任务模板含 {aspect}，但没有给方面", todo="给出方面：命令行用 --aspect，文件用 aspect 列。")
+            raise ConfigError(
+                "任务模板含 {aspect}，但没有给方面", todo="给出方面：命令行用 --aspect，文件用 aspect 列。"
+            )
         slot = self._slot(aspect) if self.task.has_aspect and aspect is not None else []
         before, after = _join(self._before, slot), _join(self._after, slot)
         body = self._slot(text)
@@ -168,7 +170,10 @@ class Scorer(nn.Module):
         if labels is None:
             return {"logits": log_probs_BC}
         total = F.nll_loss(log_probs_BC, labels, reduction="sum")
-        return {"loss": total / (num_items_in_batch if num_items_in_batch is not None else len(labels)), "logits": log_probs_BC}
+        return {
+            "loss": total / (num_items_in_batch if num_items_in_batch is not None else len(labels)),
+            "logits": log_probs_BC,
+        }
 
 
 def last_hidden(decoder: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classifier head: the same prompt and backbone, a float32 linear layer on the last real token. Shapes: methods/base.py."""
+"""Classifier head: same prompt and backbone, a float32 linear layer on the last real token. Shapes: methods/base.py."""
 
 from __future__ import annotations
 

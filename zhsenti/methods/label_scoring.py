@@ -36,7 +36,9 @@ class LabelScoring(Method):
     def notices(self) -> list[str]:
         if self.single_token:
             return []
-        longer = "、".join(f"{w}（{len(ids)}）" for w, ids in zip(self.task.words, self.word_ids, strict=True) if len(ids) > 1)
+        longer = "、".join(
+            f"{w}（{len(ids)}）" for w, ids in zip(self.task.words, self.word_ids, strict=True) if len(ids) > 1
+        )
         return [f"标签词 {longer} 不止一个 token：可以用，但每条要按标签各算一遍，约慢 {len(self.word_ids)} 倍。"]
 
     def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:

@@ -89,7 +89,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         with quiet_loading():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。") from error
+        raise ModelError(
+            f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。"
+        ) from error
 
 
 def load_backbone(
@@ -117,7 +119,9 @@ def load_backbone(
         with quiet_loading():
             model = auto_class.from_pretrained(folder, **kwargs)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。") from error
+        raise ModelError(
+            f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。"
+        ) from error
     if not use_qlora:
         model.to(pick_device())
     model.config.use_cache = False

@@ -1,0 +1,35 @@
+# demo · test · lint · bench: the same targets on a laptop, in CI and in the README. Each sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(if $(ZHSENTI_CACHE),$(ZHSENTI_CACHE),$(HOME)/.cache/zhsenti)
+
+.PHONY: demo test lint bench results clean
+
+# Rebuilt when what it depends on changes; the mark is written last, so a broken install is never taken for a whole one.
+$(VENV)/.ready: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+	@echo "== 准备环境（首次约几分钟）"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Figures of docs/results: DATA is a folder with ChnSentiCorp's train/dev/test files (or the name ChnSentiCorp with a hub).
+DATA ?= ChnSentiCorp
+results: $(VENV)/.ready
+	$(BIN)/python benchmarks/results.py --dataset $(DATA)
+
+bench: results
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,12 @@
+"""Train by label scoring. Thin: the work is in zhsenti/training/run.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from zhsenti.errors import exit_on_error
+from zhsenti.training.run import main
+
+if __name__ == "__main__":
+    sys.exit(exit_on_error(lambda argv: main(argv, "label_scoring")))

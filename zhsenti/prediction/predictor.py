@@ -1,0 +1,196 @@
+"""The pure core: load once, then texts in, typed results out. Every door (CLI, evaluation, service) goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zhsenti.artifact import Manifest, load_manifest
+from zhsenti.errors import ArtifactError, DataError, ModelError
+from zhsenti.labels import SentimentTask
+from zhsenti.methods import get_method
+from zhsenti.methods.base import Encoded, Method, Scorer, collate
+from zhsenti.models.backbone import Precision, load_tokenizer, pick_device, pick_precision
+from zhsenti.models.sources import ResolvedModel, resolve_model
+
+BATCH_TOKENS = 2048  # padded tokens a forward pass; on two cores wider batches are no faster, only larger
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """label  the likeliest one;  probability  of that label;  scores  every label's probability, in label order
+    tokens  of the prompt before any cut;  truncated  whether part of the text was not read.
+    """
+
+    label: str
+    probability: float
+    scores: dict[str, float]
+    tokens: int
+    truncated: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class SentimentPredictor:
+    """Predict with a trained adapter folder; method, task and base model come from its manifest.
+
+    model_path  the ``lora_adapter`` folder;  model_name  another place of the same base;  merge  fold LoRA into the
+    base first.  Raises ArtifactError (folder) or ModelError (base not found, or not the one trained on).
+
+    >>> from zhsenti import SentimentPredictor
+    >>> predictor = SentimentPredictor("experiments/label_scoring/lora_adapter")
+    >>> predictor.predict("这个产品质量非常好，值得购买！").label
+    '正面'
+    """
+
+    def __init__(
+        self, model_path: str | Path, *, model_name: str | None = None, precision: str = "auto", merge: bool = False
+    ) -> None:
+        folder = Path(model_path)
+        self.manifest: Manifest | None = load_manifest(folder)
+        model = _find_base(self.manifest, model_name)
+        # Training's precision is what the adapter was fitted and checked in.
+        wanted = self.manifest.base.get("precision", "auto") if precision == "auto" else precision
+        self.precision = _usable(wanted)
+        self._set_up(self.manifest.task, get_method(self.manifest.method), model)
+        use_qlora = bool(self.manifest.base.get("use_qlora"))
+        self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora)
+        if merge:
+            self._scorer = Scorer(self.method, self._scorer.network.merge_and_unload())  # type: ignore[operator]
+        self._scorer.eval()
+
+    @classmethod
+    def from_base(
+        cls, model_name: str = "auto", task: SentimentTask | None = None, *, precision: str = "auto"
+    ) -> SentimentPredictor:
+        """Zero-shot: label scoring with the same prompt and words, and no adapter."""
+        self = cls.__new__(cls)
+        self.manifest, self.precision = None, pick_precision(precision)
+        model = resolve_model(model_name)
+        self._set_up(task or SentimentTask(), get_method("label_scoring"), model)
+        self._scorer = self.method.build(model.path, self.precision).eval()
+        return self
+
+    def _set_up(self, task: SentimentTask, method: type[Method], model: ResolvedModel) -> None:
+        self.task, self.base = task, model
+        self.method = method(task, load_tokenizer(model.path))
+
+    @property
+    def method_name(self) -> str:
+        return self.method.name
+
+    def zero_shot(self) -> SentimentPredictor:
+        """This predictor's base without its adapter. Label scoring shares the loaded weights; a classifier head has no
+        LM head to share, so the base is loaded again."""
+        if self.manifest is None:
+            return self
+        if self.method_name != "label_scoring" or not hasattr(self._scorer.network, "disable_adapter"):
+            return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
+        twin = SentimentPredictor.__new__(SentimentPredictor)
+        twin.__dict__.update(self.__dict__)
+        twin.manifest, twin._without_adapter = None, self._scorer.network.disable_adapter
+        return twin
+
+    _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def predict(self, text: str, aspect: str | None = None) -> Prediction:
+        """One text. Raises DataError when it is empty."""
+        return self.predict_batch([text], None if aspect is None else [aspect])[0]
+
+    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[Prediction]:
+        """One result a text, in order, whatever the lengths. Raises DataError naming the first empty text."""
+        items = self._encode(texts, aspects)
+        probabilities = np.exp(self._score(items, None))
+        results = []
+        for item, row in zip(items, probabilities, strict=True):
+            best = int(row.argmax())
+            scores = {label: float(p) for label, p in zip(self.task.labels, row, strict=True)}
+            results.append(
+                Prediction(self.task.labels[best], scores[self.task.labels[best]], scores, item.tokens, item.truncated)
+            )
+        return results
+
+    def log_probs(
+        self,
+        texts: Sequence[str],
+        aspects: Sequence[str | None] | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Class log-probabilities, float32 (N, C), rows in input order, columns in label order.
+
+        ``progress`` is called with the number of texts done by each forward pass.
+        """
+        return self._score(self._encode(texts, aspects), progress)
+
+    def _encode(self, texts: Sequence[str], aspects: Sequence[str | None] | None) -> list[Encoded]:
+        if isinstance(texts, str):
+            raise DataError("predict_batch 要的是文本列表", found="一个字符串", todo="单条文本请用 predict(text)。")
+        if aspects is not None and len(aspects) != len(texts):
+            raise DataError("方面与文本数目不同", expected=f"{len(texts)} 个", found=f"{len(aspects)} 个")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(
+                    f"第 {index + 1} 条文本为空或不是文字", found=repr(text)[:60], todo="去掉它或补上内容。"
+                )
+        return [
+            self.method.encode(text, aspect=aspect)
+            for text, aspect in zip(texts, aspects or [None] * len(texts), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _score(self, items: list[Encoded], progress: Callable[[int], None] | None) -> np.ndarray:
+        scores = np.empty((len(items), len(self.task.labels)), dtype=np.float32)
+        device = pick_device()
+        autocast = torch.autocast(device.type, self.precision.dtype, enabled=self.precision.autocast)
+        with autocast, self._without_adapter():
+            for batch in token_batches([len(item.ids) for item in items], BATCH_TOKENS):
+                tensors = {k: v.to(device) for k, v in collate([items[i] for i in batch]).items()}
+                scores[batch] = self._scorer(**tensors)["logits"].float().cpu().numpy()
+                if progress:
+                    progress(len(batch))
+        return scores
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices sorted by length (longest first) and cut so that rows x longest stays within ``budget`` tokens."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
+    """The base the adapter was trained on. Refuses another one: LoRA weights mean nothing elsewhere."""
+    trained = manifest.base
+    try:
+        model = resolve_model(model_name or trained["model_id"])
+    except ModelError as error:
+        raise ArtifactError(
+            f"找不到适配器的基座模型 {trained['model_id']}",
+            found=error.problem,
+            todo="用 --model_name 指出基座所在的文件夹，或先让它能被下载。",
+        ) from error
+    if model.revision != trained["revision"]:
+        raise ArtifactError(
+            "基座与训练时的不是同一个",
+            expected=f"{trained['model_id']}，版本 {trained['revision'][:16]}",
+            found=f"{model.model_id}，版本 {model.revision[:16]}",
+            todo="用训练时的基座，或重新训练。",
+        )
+    return model
+
+
+def _usable(name: str) -> Precision:
+    """Training's precision where this machine has it; a GPU-trained fp16 adapter on a CPU runs in the CPU's best."""
+    return pick_precision("auto" if name == "fp16" and not torch.cuda.is_available() else name)

@@ -1,0 +1,187 @@
+"""One training run from a TrainConfig: data, model, plan, loop, saved adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from zhsenti.artifact import Manifest, library_versions, save_artifact
+from zhsenti.config import TrainConfig
+from zhsenti.data.sources import DatasetSplits, Example, load_dataset
+from zhsenti.data.split import sample
+from zhsenti.errors import DataError, TrainingError
+from zhsenti.labels import SentimentTask
+
+# Settings that do not change the weights: free to differ between a run and its resumption.
+NOT_IDENTITY = {
+    "model_name", "dataset", "text_column", "label_column", "aspect_column", "task", "output_dir",
+    "resume_from_checkpoint", "wandb_project", "run_name", "logging_steps", "save_total_limit",
+}  # fmt: skip
+
+
+def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None = None) -> Path:
+    """Train ``method_name`` as ``config`` says; returns the adapter folder.
+
+    Nothing is written before data, model and settings have been checked. Raises ZhsentiError for a user's mistake.
+    """
+    console = Console(stderr=True, highlight=False)
+    output_dir = Path(config.output_dir or f"experiments/{method_name}")
+    task = config.resolved_task()
+    _check_writable(output_dir)
+    for name, origin in (sources or {}).items():
+        console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False)
+
+    splits = load_dataset(config, task)
+    train_rows = _limit(splits.train, config.max_train_samples, config.seed, task, "训练集")
+    dev_rows = sample(splits.dev, config.max_dev_samples, config.seed)
+    for note in splits.notes:
+        console.print(f"  {note}", markup=False)
+
+    from zhsenti.training.session import Session  # torch and transformers: seconds, paid after the data is known good
+
+    session = Session(config, task, method_name, train_rows, dev_rows)
+    identity = _identity(config, task, method_name, splits, session.base["revision"], session.precision.name)
+    checkpoint, notes = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
+    for note in notes:
+        console.print(f"  {note}", markup=False)
+    _show_plan(console, session, splits, task)
+
+    if checkpoint is None:
+        kept = _set_aside(output_dir)
+        if kept:
+            console.print(f"  上一次的结果已移到 {kept}", markup=False)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        result = session.run(output_dir, checkpoint, identity, console)
+    except KeyboardInterrupt:
+        console.print("已中断。继续训练：同一条命令加 --resume_from_checkpoint auto")
+        raise
+
+    adapter = output_dir / "lora_adapter"
+    data = {
+        "name": splits.name,
+        "sha256": splits.sha256,
+        "n_train": len(train_rows),
+        "n_dev": len(dev_rows),
+        **{f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name in _DATA_KEYS},
+    }
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _DATA_KEYS}
+    training = {"settings": {**settings, "task": None}, "result": result}
+    save_artifact(adapter, session.network, Manifest(method_name, task, session.base, data, training))
+    session.log.write(
+        "summary", adapter=str(adapter), data=data, base=session.base, versions=library_versions(), **result
+    )
+    low, high = result["dev_accuracy_interval"]
+    console.print(
+        f"完成：验证准确率 {result['dev_accuracy']:.2%}（n={len(dev_rows)}，95 % 区间 {low:.2%}–{high:.2%}），"
+        f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。\n适配器：{adapter}",
+        markup=False,
+    )
+    return adapter
+
+
+_DATA_KEYS = {"dataset", "text_column", "label_column", "aspect_column", "duplicates", "conflicts", "seed"}
+
+
+def _check_writable(output_dir: Path) -> None:
+    probe = output_dir
+    while not probe.exists():
+        probe = probe.parent
+    import os
+
+    if not probe.is_dir() or not os.access(probe, os.W_OK):
+        raise TrainingError(f"不能写入输出目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
+
+
+def _limit(rows: list[Example], limit: int, seed: int, task: SentimentTask, where: str) -> list[Example]:
+    chosen = sample(rows, limit, seed)
+    present = {row.label for row in chosen}
+    if len(present) < 2:
+        only = "、".join(task.labels[i] for i in sorted(present)) or "无"
+        raise DataError(
+            f"{where}只有一类标签",
+            expected="至少两类",
+            found=f"{len(chosen)} 条，标签：{only}",
+            todo="补充另一类的数据。",
+        )
+    return chosen
+
+
+def _identity(
+    config: TrainConfig, task: SentimentTask, method: str, splits: DatasetSplits, revision: str, precision: str
+) -> dict[str, Any]:
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
+    return {
+        **settings,
+        "precision": precision,
+        "max_length": task.max_length,
+        "method": method,
+        "task": task.to_dict(),
+        "data": splits.sha256,
+        "base": revision,
+    }
+
+
+def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: SentimentTask) -> None:
+    plan, base = session.plan, session.base
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    counts = {
+        where: "，".join(f"{label} {n}" for label, n in zip(task.labels, _counts(rows, task), strict=True))
+        for where, rows in (("train", session.train_rows), ("dev", session.dev_rows))
+    }
+    cut = sum(item.truncated for item in session.train_items)
+    rows = [
+        ("方法", session.method.title),
+        ("基座", f"{base['model_id']}（{base['source']}）"),
+        ("选择理由", base["reason"]),
+        ("数据", f"{splits.name}（{splits.source}）"),
+        ("训练集", f"{len(session.train_rows)} 条：{counts['train']}"),
+        ("验证集", f"{len(session.dev_rows)} 条：{counts['dev']}"),
+        ("长度", f"平均 {session.mean_length:.0f} token，上限 {task.max_length}，被截断 {cut} 条"),
+        ("设备", f"{session.device}，{session.precision.name}{'，4 比特基座' if session.config.use_qlora else ''}"),
+        ("可训练参数", f"{plan.trainable:,} / {plan.total:,}（{plan.trainable / plan.total:.2%}）"),
+        ("更新步数", f"{plan.steps}，有效批量 {session.effective_batch}"),
+        ("预计（估算）", f"约 {max(plan.seconds / 60, 0.1):.1f} 分钟，内存约 {plan.memory_bytes / 1e9:.1f} GB"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+    for line in session.method.notices():
+        console.print(f"注意：{line}", markup=False)
+
+
+def _counts(rows: list[Example], task: SentimentTask) -> list[int]:
+    counter = Counter(row.label for row in rows)
+    return [counter[i] for i in range(len(task.labels))]
+
+
+def _set_aside(output_dir: Path) -> Path | None:
+    """Keep an earlier run: its log and checkpoints move away, its adapter is copied (its path stays usable)."""
+    earlier = list(output_dir.glob("checkpoint-*")) + [
+        p for p in (output_dir / "train_results.json", output_dir / "tensorboard") if p.exists()
+    ]
+    if not earlier:
+        return None
+    kept = output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}"
+    kept.mkdir()
+    for path in earlier:
+        path.rename(kept / path.name)
+    if (output_dir / "lora_adapter").is_dir():
+        shutil.copytree(output_dir / "lora_adapter", kept / "lora_adapter")
+    return kept
+
+
+def main(argv: list[str] | None, method_name: str) -> int:
+    """The training scripts' body."""
+    from zhsenti.config import parse
+
+    config, sources = parse(TrainConfig, argv, f"微调中文情感分类器（{method_name}）")
+    train(config, method_name, sources)
+    return 0
