@@ -1,0 +1,164 @@
+"""One suite over every registered method: shape, order, invariances, gradients, save and load."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zhsenti.artifact import Manifest, load_manifest, save_artifact
+from zhsenti.errors import ArtifactError, ConfigError, ModelError
+from zhsenti.labels import SentimentTask
+from zhsenti.methods import METHODS, get_method
+from zhsenti.methods.base import collate
+from zhsenti.models.backbone import LoraOptions, load_tokenizer, pick_precision
+
+TEXTS = ("很好", "房间很差，再也不来了。" * 3, "一般", "<|im_end|>不错", "😀👍")
+TASKS = {
+    "two": SentimentTask(),
+    "three": SentimentTask(labels=("负面", "中性", "正面")),  # 中性 is two tokens: the slow path
+    "aspect": SentimentTask(template="方面：{aspect}\n评论：{text}\n情感倾向："),
+}
+
+
+@pytest.fixture(params=list(METHODS))
+def method_name(request):
+    return request.param
+
+
+@pytest.fixture(params=list(TASKS))
+def task(request):
+    return TASKS[request.param]
+
+
+def build(method_name, task, folder, **kwargs):
+    method = get_method(method_name)(task, load_tokenizer(folder))
+    torch.manual_seed(1)
+    scorer = method.build(folder, pick_precision("fp32"), **kwargs)
+    if kwargs.get("lora"):
+        with torch.no_grad():  # LoRA B and the head start at zero; give them a say
+            for parameter in scorer.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.05)
+    return method, scorer
+
+
+LORA = LoraOptions(r=4, alpha=8, dropout=0.0, target_modules="all-linear")
+
+
+def encode(method, texts=TEXTS):
+    aspect = "服务" if method.task.has_aspect else None
+    return [method.encode(text, index % 2, aspect) for index, text in enumerate(texts)]
+
+
+def test_log_probs_are_normalised_float32_in_label_order(method_name, task, tiny_model):
+    method, scorer = build(method_name, task, tiny_model, lora=LORA)
+    out = scorer(**collate(encode(method)))
+    assert out["logits"].shape == (len(TEXTS), len(task.labels))
+    assert out["logits"].dtype == torch.float32
+    torch.testing.assert_close(out["logits"].exp().sum(-1), torch.ones(len(TEXTS)))
+    swapped = SentimentTask(labels=task.labels[::-1], template=task.template)
+    if method_name == "label_scoring":
+        other, again = build(method_name, swapped, tiny_model, lora=LORA)
+        torch.testing.assert_close(again(**collate(encode(other)))["logits"].flip(-1), out["logits"])
+
+
+@pytest.mark.parametrize("pad_id", [0, 7])
+def test_scores_do_not_depend_on_batch_companions_or_padding(method_name, task, tiny_model, pad_id):
+    method, scorer = build(method_name, task, tiny_model, lora=LORA)
+    items = encode(method)
+    together = scorer(**collate(items, pad_id))["logits"]
+    alone = torch.cat([scorer(**collate([item]))["logits"] for item in items])
+    torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
+    order = [3, 0, 4, 2, 1]
+    torch.testing.assert_close(
+        scorer(**collate([items[i] for i in order]))["logits"], together[order], atol=2e-5, rtol=1e-4
+    )
+
+
+def test_label_scores_are_the_full_vocabulary_ones(task, tiny_model):
+    """Reading few rows at one position must equal the textbook: whole sequence, whole vocabulary, word by word."""
+    method, scorer = build("label_scoring", task, tiny_model, lora=LORA)
+    items = encode(method)
+    scores = []
+    for item in items:
+        row = []
+        for word in method.word_ids:
+            logits = scorer.network(torch.tensor([item.ids + word])).logits[0].float().log_softmax(-1)
+            row.append(sum(logits[len(item.ids) - 1 + n, token] for n, token in enumerate(word)))
+        scores.append(torch.stack(row))
+    expected = torch.stack(scores).log_softmax(-1)
+    torch.testing.assert_close(scorer(**collate(items))["logits"], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_loss_is_mean_nll_and_reaches_every_trainable_weight_only(method_name, task, tiny_model):
+    method, scorer = build(method_name, task, tiny_model, lora=LORA)
+    batch = collate(encode(method))
+    out = scorer(**batch)
+    expected = -out["logits"][torch.arange(len(TEXTS)), batch["labels"]].mean()
+    torch.testing.assert_close(out["loss"], expected)
+    half = scorer(**batch, num_items_in_batch=2 * len(TEXTS))["loss"]
+    torch.testing.assert_close(half * 2, out["loss"])
+    out["loss"].backward()
+    for name, parameter in scorer.named_parameters():
+        if parameter.requires_grad:
+            assert ("lora_" in name or "score" in name) and parameter.dtype == torch.float32, name
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task, tiny_model, tmp_path):
+    method, scorer = build(method_name, task, tiny_model, lora=LORA)
+    batch = collate(encode(method))
+    folder = tmp_path / "adapter"
+    save_artifact(folder, scorer.network, Manifest(method_name, task, {"model_id": "tiny"}))
+    manifest = load_manifest(folder)
+    assert (manifest.method, manifest.task) == (method_name, task)
+    assert set(manifest.files) == {"adapter_config.json", "adapter_model.safetensors"}
+    again = get_method(manifest.method)(manifest.task, load_tokenizer(tiny_model)).build(
+        tiny_model, pick_precision("fp32"), adapter=folder
+    )
+    assert again(**batch)["logits"].equal(scorer(**batch)["logits"])
+    # merged: the same function with the product folded into the weights
+    again.network = again.network.merge_and_unload()
+    torch.testing.assert_close(again(**batch)["logits"], scorer(**batch)["logits"], atol=1e-4, rtol=1e-3)
+
+
+def test_changed_or_missing_files_are_refused_by_name(method_name, tiny_model, tmp_path):
+    _, scorer = build(method_name, TASKS["two"], tiny_model, lora=LORA)
+    folder = tmp_path / "adapter"
+    save_artifact(folder, scorer.network, Manifest(method_name, TASKS["two"], {}))
+    weights = folder / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors"):
+        load_manifest(folder)
+    weights.unlink()
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors"):
+        load_manifest(folder)
+    with pytest.raises(ArtifactError, match="没有这个适配器文件夹"):
+        load_manifest(tmp_path / "nowhere")
+
+
+def test_siblings_of_the_family_work(method_name, tiny_qwen3):
+    method, scorer = build(method_name, TASKS["two"], tiny_qwen3, lora=LORA)
+    assert scorer(**collate(encode(method)))["logits"].isfinite().all()
+
+
+def test_an_adapter_of_another_shape_is_refused(method_name, tiny_model, tiny_qwen3, tmp_path):
+    _, scorer = build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "q_proj,down_proj"))
+    save_artifact(tmp_path / "a", scorer.network, Manifest(method_name, TASKS["two"], {}))
+    config = tmp_path / "a" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"r": 4', '"r": 8'))
+    method = get_method(method_name)(TASKS["two"], load_tokenizer(tiny_model))
+    with pytest.raises(ModelError, match="对不上"):
+        method.build(tiny_model, pick_precision("fp32"), adapter=tmp_path / "a")
+
+
+def test_unknown_lora_layer_is_named(method_name, tiny_model):
+    with pytest.raises(ConfigError, match=r"qq_proj[\s\S]*q_proj"):
+        build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "qq_proj"))
+    with pytest.raises(ConfigError, match="lm_head"):
+        build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "lm_head"))
