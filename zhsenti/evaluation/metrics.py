@@ -1,0 +1,159 @@
+"""Scores of one system on one set of rows; every estimate carries its 95 % interval or the reason it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+LOG_FLOOR = -700.0  # stands for log 0: keeps differences of log-probabilities finite
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value in [0, 1] with its 95 % interval; None where it is undefined, and then ``reason`` (Chinese) says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One label: ``support`` rows carry it, ``predicted`` rows were given it."""
+
+    label: str
+    support: int
+    predicted: int
+    precision: Estimate
+    recall: Estimate
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """``confusion``: rows are true labels, columns are predicted ones, both in label order."""
+
+    n: int
+    accuracy: Estimate
+    macro_f1: Estimate
+    roc_auc: Estimate
+    classes: list[ClassMetrics]
+    confusion: list[list[int]]
+
+
+def compute_metrics(
+    labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray, *, gives_scores: bool = True, seed: int = 42
+) -> Metrics:
+    """Metrics of N >= 1 rows: ``true`` (N,) classes, ``log_probs`` (N, C), in label order; a tie takes the first.
+
+    ``gives_scores=False`` marks a system whose probabilities do not rank rows, so ROC-AUC is not defined for it.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    true, log_probs = np.asarray(true), np.asarray(log_probs, dtype=np.float64)
+    if len(true) == 0 or log_probs.shape != (len(true), len(labels)) or not len(labels) > true.max() >= true.min() >= 0:
+        raise ValueError(f"labels {len(labels)}, true {true.shape}, log_probs {log_probs.shape} do not fit")
+    matrix = confusion_matrix(true, log_probs.argmax(axis=1), labels=list(range(len(labels))))
+    no_auc = "该系统不给出可排序的分数"
+    return Metrics(
+        n=len(true),
+        accuracy=proportion(int(np.trace(matrix)), len(true)),
+        macro_f1=_macro_f1(matrix, seed),
+        roc_auc=roc_auc(labels, true, log_probs) if gives_scores else Estimate(None, reason=no_auc),
+        classes=[_class_metrics(label, k, matrix) for k, label in enumerate(labels)],
+        confusion=matrix.tolist(),
+    )
+
+
+def proportion(successes: int, trials: int, reason: str = "没有可计的行") -> Estimate:
+    """successes / trials with the Wilson interval (Wilson 1927); None and ``reason`` rather than 0 / 0."""
+    from scipy.stats import binomtest
+
+    if trials == 0:
+        return Estimate(None, reason=reason)
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high), "wilson")
+
+
+def _class_metrics(label: str, k: int, matrix: np.ndarray) -> ClassMetrics:
+    hits, support, predicted = int(matrix[k, k]), int(matrix[k].sum()), int(matrix[:, k].sum())
+    return ClassMetrics(
+        label,
+        support,
+        predicted,
+        precision=proportion(hits, predicted, f"没有一行被判为“{label}”"),
+        recall=proportion(hits, support, f"测试数据里没有“{label}”"),
+    )
+
+
+def _macro_f1(matrix: np.ndarray, seed: int) -> Estimate:
+    """Percentile bootstrap over rows. Drawing n rows with replacement is a multinomial draw over the matrix cells."""
+    n, classes = int(matrix.sum()), len(matrix)
+    draws = np.random.default_rng(seed).multinomial(n, matrix.ravel() / n, size=RESAMPLES)
+    resampled = _f1_of(draws.reshape(RESAMPLES, classes, classes))
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Estimate(float(_f1_of(matrix[None])[0]), float(low), float(high), f"bootstrap {RESAMPLES}")
+
+
+def _f1_of(matrices: np.ndarray) -> np.ndarray:
+    """Macro-F1 of each (B, C, C) confusion matrix, over the classes that are true or predicted somewhere in it.
+
+    The same convention as sklearn's ``f1_score(average="macro")`` without ``labels``.
+    """
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    marks = matrices.sum(axis=1) + matrices.sum(axis=2)  # predicted + support; F1 = 2 TP / (predicted + support)
+    seen = marks > 0
+    f1 = np.where(seen, 2 * hits / np.where(seen, marks, 1), 0.0)
+    return f1.sum(axis=1) / seen.sum(axis=1)
+
+
+def roc_auc(labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray) -> Estimate:
+    """ROC-AUC of the last label (C = 2) or macro one-vs-rest (C > 2), with DeLong's interval.
+
+    DeLong, DeLong & Clarke-Pearson 1988 through midranks (Sun & Xu 2014). For C > 2 the same structural components
+    are summed over the one-vs-rest curves row by row before their variance is taken within each true class, so that
+    the curves' covariance is counted; for C = 2 this is DeLong's variance exactly.
+    """
+    counts = np.bincount(true, minlength=len(labels))
+    missing = [label for label, count in zip(labels, counts, strict=True) if count == 0]
+    if missing:
+        return Estimate(None, reason=f"测试数据里没有“{'、'.join(missing)}”，AUC 无定义")
+    margins = _margins(log_probs)
+    curves = [len(labels) - 1] if len(labels) == 2 else range(len(labels))
+    areas, shares = [], np.zeros(len(true))
+    for k in curves:
+        positive = true == k
+        components = _components(margins[:, k], positive)
+        areas.append(components[positive].mean())
+        shares += components / np.where(positive, counts[k], len(true) - counts[k])
+    area, shares = float(np.mean(areas)), shares / len(areas)
+    if counts.min() < 2:
+        return Estimate(area, reason="有一类只有一行，无法估计区间")
+    variance = sum(count * shares[true == k].var(ddof=1) for k, count in enumerate(counts))
+    if variance <= 1e-15:
+        return Estimate(area, reason="分数完全分开或完全相同，DeLong 区间退化")
+    half = 1.959963984540054 * float(np.sqrt(variance))
+    return Estimate(area, max(0.0, area - half), min(1.0, area + half), "delong")
+
+
+def _margins(log_probs: np.ndarray) -> np.ndarray:
+    """log p_k - log(1 - p_k): ranks rows as p_k does, without the ties p_k has where float32 rounds it to 1."""
+    floored = np.maximum(log_probs, LOG_FLOOR)
+    columns = range(floored.shape[1])
+    rest = [np.logaddexp.reduce(np.delete(floored, k, axis=1), axis=1) for k in columns]
+    return np.round(floored - np.stack(rest, axis=1), 9)  # equal up to float64 rounding is a tie
+
+
+def _components(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """For each row the share of opposite rows it is ordered rightly against, ties counting half."""
+    from scipy.stats import rankdata
+
+    ranks, wins = rankdata(scores), np.empty(len(scores))
+    n_positive = int(positive.sum())
+    wins[positive] = (ranks[positive] - rankdata(scores[positive])) / (len(scores) - n_positive)
+    wins[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / n_positive
+    return wins
