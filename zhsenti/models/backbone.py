@@ -122,7 +122,13 @@ def load_backbone(
         raise ModelError(
             f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
-    if not use_qlora:
+    if use_qlora:
+        # On CPUs with AVX-512 bf16, bitsandbytes repacks a layer at the first evaluation, rounds its scales to bf16 and
+        # keeps it so: training after a dev evaluation would run on other weights. Off, every pass sees the same ones.
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+    else:
         model.to(pick_device())
     model.config.use_cache = False
     model.requires_grad_(False)

@@ -65,7 +65,7 @@ class Session:
         self.network.peft_config["default"].base_model_name_or_path = model.model_id
         if config.gradient_checkpointing:
             self.network.enable_input_require_grads()
-            unwrap(self.network).gradient_checkpointing_enable({"use_reentrant": False})
+            unwrap(self.network).activation_checkpointing_enable({"use_reentrant": False})
 
         self.effective_batch = config.batch_size * config.gradient_accumulation_steps
         self.steps_per_epoch = math.ceil(

@@ -1,0 +1,195 @@
+"""Whole runs on a tiny random model: equal to themselves, resumable to the bit, clear when they cannot go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from zhsenti.artifact import load_manifest
+from zhsenti.config import TrainConfig
+from zhsenti.errors import DataError, TrainingError
+from zhsenti.methods import METHODS
+from zhsenti.training import session
+from zhsenti.training.run import train
+
+
+@pytest.fixture
+def config(tiny_model, review_csv, tmp_path):
+    def make(name="run", **changes):
+        values = dict(
+            model_name=str(tiny_model),
+            dataset=str(review_csv),
+            precision="fp32",
+            num_epochs=2,
+            batch_size=4,
+            gradient_accumulation_steps=2,
+            learning_rate=5e-3,
+            lora_dropout=0.1,  # so that a lost RNG state shows
+            eval_steps=5,
+            logging_steps=1,
+            save_total_limit=10,
+            max_length=96,
+            output_dir=str(tmp_path / name),
+        )
+        return TrainConfig(**{**values, **changes})
+
+    return make
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    lines = (folder / "train_results.json").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
+
+
+def losses(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in events(folder, "train")]
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_same_seed_same_losses_same_weights(config, method, tmp_path):
+    first, second = train(config("a"), method), train(config("b"), method)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert len(losses(tmp_path / "a")) > 10
+    one, two = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
+    assert one.keys() == two.keys()
+    assert all(one[key].equal(two[key]) for key in one)
+    third = train(config("c", seed=7), method)
+    assert not all(one[key].equal(value) for key, value in load_file(third / "adapter_model.safetensors").items())
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("stop", [7, 14])  # in the first epoch and in the second
+def test_stopped_and_resumed_equals_not_stopped(config, method, stop, tmp_path, monkeypatch):
+    whole = train(config("whole"), method)
+    final = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[-1]
+
+    real = session.trackers
+    monkeypatch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(stop)])
+    with pytest.raises(KeyboardInterrupt):
+        train(config("cut"), method)
+    assert not (tmp_path / "cut" / "lora_adapter").exists()
+    monkeypatch.setattr(session, "trackers", real)
+    resumed = train(config("cut", resume_from_checkpoint="auto"), method)
+
+    assert events(tmp_path / "cut", "resume")[0]["checkpoint"].endswith(f"checkpoint-{stop // 5 * 5}")
+    for a, b in ((whole, resumed), (final, tmp_path / "cut" / final.name)):
+        one, two = load_file(a / "adapter_model.safetensors"), load_file(b / "adapter_model.safetensors")
+        assert all(one[key].equal(two[key]) for key in one)
+    assert losses(tmp_path / "cut")[-8:] == losses(tmp_path / "whole")[-8:]
+
+
+def test_log_grows_and_summary_is_last_and_best_is_saved(config, tmp_path):
+    adapter = train(config(), "label_scoring")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "train_results.json").read_text().splitlines()]
+    assert lines[0]["event"] == "start"
+    assert lines[-1]["event"] == "summary"
+    evals = events(tmp_path / "run", "eval")
+    best = max(evals, key=lambda entry: (entry["dev_accuracy"], -entry["step"]))
+    assert lines[-1]["dev_accuracy"] == best["dev_accuracy"]
+    saved = load_file(adapter / "adapter_model.safetensors")
+    kept = load_file(tmp_path / "run" / f"checkpoint-{best['step']}" / "adapter_model.safetensors")
+    assert all(saved[key].equal(kept[key]) for key in saved)
+    manifest = load_manifest(adapter)
+    assert manifest.training["result"]["n_train"] == lines[-1]["n_train"]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert not list((tmp_path / "run").rglob("*.bin"))  # no pickled arguments
+    assert not list((tmp_path / "run").rglob("training_args*"))
+
+
+def test_broken_checkpoints_are_passed_over_and_other_settings_refused(config, tmp_path, capsys):
+    train(config(), "label_scoring")
+    found = sorted((tmp_path / "run").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    (found[-1] / "optimizer.pt").unlink()
+    (found[-2] / "zhsenti_checkpoint.json").unlink()
+    train(config(resume_from_checkpoint="auto"), "label_scoring")
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "optimizer.pt" in said
+    assert "没有完成标记" in said
+    assert events(tmp_path / "run", "resume")[0]["checkpoint"] == str(found[-3])
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train(config(resume_from_checkpoint="auto", learning_rate=1e-3), "label_scoring")
+    with pytest.raises(TrainingError, match="max_train_samples"):
+        train(config(resume_from_checkpoint=str(found[-3]), max_train_samples=50), "label_scoring")
+    with pytest.raises(TrainingError, match="文件夹不存在"):
+        train(config(resume_from_checkpoint=str(tmp_path / "none")), "label_scoring")
+
+
+def test_a_new_run_keeps_the_old_one(config, tmp_path):
+    train(config(), "label_scoring")
+    before = losses(tmp_path / "run")
+    train(config(seed=1), "label_scoring")
+    (kept,) = (tmp_path / "run").glob("previous-*")
+    assert losses(kept) == before
+    assert load_manifest(kept / "lora_adapter").data["seed"] == 42
+    assert load_manifest(tmp_path / "run" / "lora_adapter").data["seed"] == 1
+
+
+def test_early_stopping_stops(config, tmp_path):
+    train(config(early_stopping=1, learning_rate=1e-9, num_epochs=20), "label_scoring")
+    assert events(tmp_path / "run", "summary")[0]["steps"] == 10
+
+
+def test_gradient_checkpointing_changes_no_loss(config, tmp_path):
+    train(config("plain", lora_dropout=0.0), "label_scoring")
+    train(config("saving", lora_dropout=0.0, gradient_checkpointing=True), "label_scoring")
+    assert losses(tmp_path / "saving") == pytest.approx(losses(tmp_path / "plain"), abs=1e-5)
+
+
+def test_micro_batches_do_not_change_the_update(config, tmp_path):
+    """4 x 2 and 8 x 1 see other batches, so compare one whole-set update: 96 x 1 against 16 x 6."""
+    for name, batch, steps in (("one", 96, 1), ("six", 16, 6)):
+        train(
+            config(name, lora_dropout=0.0, batch_size=batch, gradient_accumulation_steps=steps, num_epochs=3),
+            "label_scoring",
+        )
+    assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "six"), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_qlora_trains_and_reloads(config, method, tmp_path):
+    from zhsenti.prediction.predictor import SentimentPredictor
+
+    adapter = train(config(use_qlora=True, num_epochs=1), method)
+    predictor = SentimentPredictor(adapter)
+    kinds = {type(module).__name__ for module in predictor._scorer.modules()}
+    assert "Linear4bit" in kinds
+    assert predictor.predict("酒店很好").label in ("正面", "负面")
+
+
+def test_one_class_is_refused_and_nothing_written(config, tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("text,label\n" + "".join(f"很好{i},1\n" for i in range(50)), encoding="utf-8")
+    with pytest.raises(DataError, match="一类"):
+        train(config(dataset=str(path)), "label_scoring")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unwritable_output_is_refused_before_anything(config, tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("x")
+    with pytest.raises(TrainingError, match="不可写"):
+        train(config(output_dir=str(blocker / "sub")), "label_scoring")
+
+
+def test_results_of_a_failed_save_leave_the_old_adapter(config, tmp_path, monkeypatch):
+    adapter = train(config(), "label_scoring")
+    before = shutil.copytree(adapter, tmp_path / "copy")
+    monkeypatch.setattr("zhsenti.artifact.seal", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("zhsenti.training.loop.seal_checkpoint", lambda *a: None)
+    with pytest.raises(OSError, match="disk full"):
+        train(config(seed=3), "label_scoring")
+    assert load_manifest(adapter) == load_manifest(before)
