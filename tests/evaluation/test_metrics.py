@@ -118,9 +118,12 @@ def test_equal_scores_are_half_and_have_no_interval():
 
 def test_perfect_separation_does_not_claim_certainty():
     log_probs = np.log([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
-    area = compute_metrics(TWO, np.array([0, 0, 1, 1]), log_probs).roc_auc
-    assert area.value == 1.0
-    assert area.low is None
+    result = compute_metrics(TWO, np.array([0, 0, 1, 1]), log_probs)
+    assert result.accuracy.low < 0.6
+    for estimate in (result.roc_auc, result.macro_f1):
+        assert estimate.value == 1.0
+        assert estimate.low is None
+        assert "退化" in estimate.reason
 
 
 def test_no_scores_no_auc():

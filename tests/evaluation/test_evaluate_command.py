@@ -1,0 +1,211 @@
+"""Both doors: flags in, one JSON and one table out; a mistake writes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import KeywordPredictor, write_adapter
+from rich.cells import cell_len
+from rich.console import Console
+
+from zhsenti.config import DataConfig, EvalConfig
+from zhsenti.data.sources import load_dataset
+from zhsenti.errors import ArtifactError, ConfigError, DataError, exit_on_error
+from zhsenti.evaluation import command
+from zhsenti.evaluation.compare import read_comparison
+from zhsenti.evaluation.metrics import Estimate, Metrics
+from zhsenti.labels import SentimentTask
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def predictor(monkeypatch) -> KeywordPredictor:
+    fake = KeywordPredictor()
+    monkeypatch.setattr(command, "load_predictor", lambda config: fake)
+    return fake
+
+
+@pytest.fixture
+def csv(review_csv, tmp_path) -> Path:
+    path = tmp_path / "reviews.csv"
+    path.write_text(review_csv.read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
+def trained_on(folder: Path, csv: Path, seed: int = 42, **more) -> Path:
+    splits = load_dataset(DataConfig(dataset=str(csv), seed=seed), SentimentTask())
+    data = {"name": splits.name, "sha256": splits.sha256, "dataset": str(csv), "seed": seed, **more}
+    write_adapter(folder, data)
+    return folder
+
+
+def run(tmp_path: Path, *flags: str, **options) -> int:
+    return command.main(
+        ["--model_path", str(tmp_path / "lora_adapter"), "--output_dir", str(tmp_path / "out"), *flags], **options
+    )
+
+
+def test_full_evaluation(tmp_path, csv, predictor, capsys):
+    trained_on(tmp_path / "lora_adapter", csv)
+    assert run(tmp_path) == 0
+    comparison = read_comparison(tmp_path / "out" / "baseline_comparison.json")
+    assert [item.name for item in comparison.systems] == ["majority", "snownlp", "tfidf", "zero_shot", "adapter"]
+    assert comparison.systems[-1].official.accuracy.value == 1.0
+    assert comparison.n_official == comparison.provenance.data["n_test"] > 5
+    seen = comparison.provenance
+    assert len(seen.model["adapter_sha256"]) == 64
+    assert seen.model["base"]["revision"] == "r1"
+    assert seen.data["sha256"] == seen.model["training_data"]["sha256"]
+    assert {"torch", "transformers", "peft", "zhsenti", "scikit-learn"} <= set(seen.versions)
+    assert {"cpu", "cores", "platform", "gpu"} == set(seen.machine)
+    assert "lora_adapter" in seen.command
+    out = capsys.readouterr().out
+    assert "LoRA 适配器" in out
+    assert "混淆矩阵" in out
+    assert "baseline_comparison.json" in out
+
+
+def test_the_adapter_alone_does_not_replace_a_full_comparison(tmp_path, csv, predictor):
+    trained_on(tmp_path / "lora_adapter", csv)
+    assert run(tmp_path, adapter_only=True) == 0
+    assert not (tmp_path / "out" / "baseline_comparison.json").exists()
+    assert [s.name for s in read_comparison(tmp_path / "out" / "metrics.json").systems] == ["adapter"]
+    assert run(tmp_path, "--baselines", "majority", adapter_only=True) == 0
+    assert len(read_comparison(tmp_path / "out" / "baseline_comparison.json").systems) == 2
+
+
+def _wide(metrics: Metrics) -> Metrics:
+    """Every estimate with an interval, none of it a round number."""
+    return replace(metrics, macro_f1=Estimate(0.927, 0.911, 0.941), roc_auc=Estimate(0.971, 0.961, 0.981))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits(tmp_path, csv, predictor, width):
+    trained_on(tmp_path / "lora_adapter", csv)
+    run(tmp_path)
+    comparison = read_comparison(tmp_path / "out" / "baseline_comparison.json")
+    marked = [replace(item, contaminated=True, rows_per_second=68299.8) for item in comparison.systems]
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    wide = [replace(item, official=_wide(item.official)) for item in marked]
+    command.show(replace(comparison, systems=wide, n_official=1200, n_leak_free=869), console)
+    console.file.close()
+    text = console.export_text()
+    assert all(cell_len(line.rstrip()) <= width for line in text.splitlines())
+    assert "…" not in text
+    for part in ("n=1200", "n=869", "TF-IDF + LR", "68300", "[96.1, 98.1]", "SnowNLP *", "不可作公平比较", "负面"):
+        assert part in text, part
+    low = comparison.systems[-1].official.accuracy.low
+    assert f"[{100 * low:.1f}, 100]" in text
+
+
+def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, predictor):
+    trained_on(tmp_path / "lora_adapter", csv, seed=7)
+    expected = load_dataset(DataConfig(dataset=str(csv), seed=7), SentimentTask())
+    for flags in (["--seed", "3"], ["--dataset", str(csv)], ["--dataset", str(csv), "--seed", "3"]):
+        config = EvalConfig(model_path=str(tmp_path / "lora_adapter"))
+        config = replace(config, **{flags[i][2:]: flags[i + 1] for i in range(0, len(flags), 2)})
+        config = replace(config, seed=int(config.seed))
+        data = command.load_eval_data(config, command.load_manifest(config.model_path))
+        assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
+
+
+def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predictor):
+    """On other data, a row the adapter was trained on is not clean, although it is not in that data's train."""
+    trained_on(tmp_path / "lora_adapter", csv)
+    manifest = command.load_manifest(tmp_path / "lora_adapter")
+    learnt = load_dataset(DataConfig(dataset=str(csv)), SentimentTask()).train[:30]
+    other = tmp_path / "other.csv"
+    fresh = [f"全新的一句{i},{i % 2}" for i in range(60)]
+    other.write_text("text,label\n" + "\n".join([*(f"{r.text},{r.label}" for r in learnt), *fresh]) + "\n")
+    data = command.load_eval_data(EvalConfig(dataset=str(other)), manifest)
+    flags = {row.text: clean for row, clean in zip(data.splits.test, data.leak_free, strict=True)}
+    assert any(text.startswith("全新") for text in flags)
+    assert any(not text.startswith("全新") for text in flags)
+    assert all(clean == text.startswith("全新") for text, clean in flags.items())
+    assert "另一份数据" in data.notes[-1]
+
+    csv.unlink()
+    data = command.load_eval_data(EvalConfig(dataset=str(other)), manifest)
+    assert "只核对了本数据" in data.notes[-1]
+
+
+def test_baselines_fit_on_the_rows_the_adapter_saw(tmp_path, csv):
+    trained_on(tmp_path / "lora_adapter", csv)
+    manifest = command.load_manifest(tmp_path / "lora_adapter")
+    manifest = replace(manifest, training={"settings": {"max_train_samples": 20}})
+    assert len(command.load_eval_data(EvalConfig(), manifest).train) == 20
+    assert len(command.load_eval_data(EvalConfig(max_train_samples=40), manifest).train) == 40
+
+
+def test_max_test_samples_is_said_and_repeats(tmp_path, csv, predictor):
+    trained_on(tmp_path / "lora_adapter", csv)
+    assert run(tmp_path, "--max_test_samples", "6", "--baselines", "none") == 0
+    comparison = read_comparison(tmp_path / "out" / "metrics.json")
+    assert comparison.n_official == 6
+    assert "抽样 6 条" in comparison.notes[-1]
+    computed = len(predictor.calls)
+    assert run(tmp_path, "--max_test_samples", "6", "--baselines", "none") == 0
+    assert len(predictor.calls) == computed  # the same six rows, from the cache
+
+
+def test_mistakes_write_nothing(tmp_path, csv, predictor):
+    with pytest.raises(ArtifactError, match="没有这个适配器文件夹"):
+        run(tmp_path)
+    folder = trained_on(tmp_path / "lora_adapter", csv)
+    with pytest.raises(ConfigError, match="majority、snownlp、tfidf、zero_shot"):
+        run(tmp_path, "--baselines", "bert")
+    with pytest.raises(DataError):
+        run(tmp_path, "--dataset", str(tmp_path / "none.csv"))
+    csv.write_text(csv.read_text(encoding="utf-8") + "新的一行很好,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="已经变了"):
+        run(tmp_path)
+    csv.unlink()
+    with pytest.raises(DataError, match="找不到训练时用的数据"):
+        run(tmp_path)
+    with pytest.raises(ConfigError, match="不能写入"):
+        command.main(["--model_path", str(folder), "--output_dir", str(folder / "zhsenti.json")])
+    assert not (tmp_path / "out").exists()
+    assert predictor.calls == []
+
+
+def test_a_model_that_fails_to_load_writes_nothing(tmp_path, csv, monkeypatch):
+    trained_on(tmp_path / "lora_adapter", csv)
+
+    def fail(config):
+        raise ArtifactError("找不到适配器的基座模型")
+
+    monkeypatch.setattr(command, "load_predictor", fail)
+    assert exit_on_error(lambda argv: run(tmp_path)) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "default"), [("scripts/evaluate.py", "none"), ("evaluation/run_full_eval.py", "tf")]
+)
+def test_scripts_run_from_anywhere(tmp_path, script, default):
+    helped = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert helped.returncode == 0
+    assert "--max_test_samples" in helped.stdout
+    assert default in helped.stdout.replace("\n", "").split("--baselines")[1]
+    lost = subprocess.run(
+        [sys.executable, ROOT / script, "--model_path", "x"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert lost.returncode == 2
+    assert "错误：没有这个适配器文件夹" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_plain_utf8(tmp_path, csv, predictor):
+    trained_on(tmp_path / "lora_adapter", csv)
+    run(tmp_path, "--baselines", "majority")
+    text = (tmp_path / "out" / "baseline_comparison.json").read_text(encoding="utf-8")
+    assert "多数类" in text
+    assert "NaN" not in text
+    assert json.loads(text)["format"] == 1

@@ -1,0 +1,134 @@
+"""The predictor and its command on a tiny trained adapter."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhsenti import SentimentPredictor
+from zhsenti.config import TrainConfig
+from zhsenti.errors import ArtifactError, DataError
+from zhsenti.methods import METHODS
+from zhsenti.prediction import command
+from zhsenti.prediction.predictor import token_batches
+from zhsenti.training.run import train
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ["很好", "酒店很差，" * 30, "一般", "😀", "<|im_end|>", "房间不错 good"]
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def adapter(request, tiny_model, review_csv, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    config = TrainConfig(
+        model_name=str(tiny_model), dataset=str(review_csv), precision="fp32", num_epochs=1, output_dir=str(folder)
+    )
+    return train(config, request.param)
+
+
+def test_order_types_and_agreement_between_doors(adapter):
+    predictor = SentimentPredictor(adapter)
+    results = predictor.predict_batch(TEXTS)
+    assert len(results) == len(TEXTS)
+    for text, result in zip(TEXTS, results, strict=True):
+        alone = predictor.predict(text)
+        assert alone.label == result.label
+        assert alone.probability == pytest.approx(result.probability, abs=1e-5)
+        assert result.probability == max(result.scores.values()) == result.scores[result.label]
+        assert sum(result.scores.values()) == pytest.approx(1, abs=1e-5)
+        assert list(result.scores) == ["负面", "正面"]
+    assert results[1].truncated
+    assert results[1].tokens > predictor.task.max_length
+    assert not results[0].truncated
+    np.testing.assert_allclose(
+        np.exp(predictor.log_probs(TEXTS)), [list(r.scores.values()) for r in results], atol=1e-6
+    )
+
+
+def test_merged_equals_unmerged(adapter):
+    plain, merged = SentimentPredictor(adapter), SentimentPredictor(adapter, merge=True)
+    np.testing.assert_allclose(plain.log_probs(TEXTS), merged.log_probs(TEXTS), atol=1e-4)
+    assert [p.label for p in plain.predict_batch(TEXTS)] == [p.label for p in merged.predict_batch(TEXTS)]
+
+
+def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
+    predictor = SentimentPredictor(adapter)
+    bare = SentimentPredictor.from_base(str(tiny_model), precision="fp32").log_probs(TEXTS)
+    np.testing.assert_allclose(predictor.zero_shot().log_probs(TEXTS), bare, atol=1e-5)
+    before = predictor.log_probs(TEXTS)
+    assert not np.allclose(before, bare, atol=1e-4)
+    np.testing.assert_array_equal(predictor.log_probs(TEXTS), before)  # the adapter is on again
+
+
+def test_progress_counts_every_text(adapter):
+    done: list[int] = []
+    SentimentPredictor(adapter).log_probs(TEXTS, progress=done.append)
+    assert sum(done) == len(TEXTS)
+
+
+def test_empty_and_wrong_input_is_named(adapter):
+    predictor = SentimentPredictor(adapter)
+    assert predictor.predict_batch([]) == []
+    with pytest.raises(DataError, match="第 2 条"):
+        predictor.predict_batch(["好", " \n"])
+    with pytest.raises(DataError, match=r"predict\(text\)"):
+        predictor.predict_batch("一句话")
+
+
+def test_base_is_found_or_its_absence_explained(adapter, tiny_qwen3, tmp_path):
+    with pytest.raises(ArtifactError, match="不是同一个"):
+        SentimentPredictor(adapter, model_name=str(tiny_qwen3))
+    with pytest.raises(ArtifactError, match="找不到适配器的基座"):
+        SentimentPredictor(adapter, model_name=str(tmp_path / "gone"))
+
+
+def test_command_prints_json_text_and_demo(adapter, capsys):
+    assert command.main(["--model_path", str(adapter), "--text", "酒店很好", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["text"] == "酒店很好"
+    assert set(result) == {"text", "label", "probability", "scores", "tokens", "truncated"}
+    assert command.main(["--model_path", str(adapter), "--demo"]) == 0
+    assert capsys.readouterr().out.count("→") == len(command.DEMO)
+
+
+def test_dialogue_takes_empty_lines_and_ends_on_quit_or_eof(adapter, capsys, monkeypatch):
+    for typed in ("很好\n\n  \n很差\nquit\n不会读到\n", "很好\n很差\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        assert command.main(["--model_path", str(adapter), "--interactive", "--json"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [json.loads(line)["text"] for line in lines] == ["很好", "很差"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model_path", "/不存在/adapter", "--text", "好"], "没有这个适配器文件夹"),
+        (["--text", ""], "--text 是空的"),
+        ([], "没有说要预测什么"),
+        (["--txt", "好"], "--text"),
+    ],
+)
+def test_mistakes_give_one_message_and_exit_code_2(flags, message):
+    done = subprocess.run(
+        [sys.executable, "scripts/inference.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=60), budget=st.integers(1, 1000))
+def test_token_batches_cover_all_rows_within_budget(lengths, budget):
+    batches = token_batches(lengths, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget

@@ -1,0 +1,102 @@
+"""Rules of the house: imports point one way, public names are frozen, --help is cheap, YAMLs run."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zhsenti
+from zhsenti.config import EvalConfig, InferenceConfig, TrainConfig, parse
+from zhsenti.errors import ConfigError
+from zhsenti.labels import SentimentTask
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = [
+    "errors", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction", "evaluation",
+]  # fmt: skip
+
+
+def test_imports_point_one_way():
+    upward = []
+    for path in sorted((ROOT / "zhsenti").rglob("*.py")):
+        layer = path.relative_to(ROOT / "zhsenti").parts[0].removesuffix(".py")
+        if layer == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                parts = (module or "").split(".")
+                if parts[0] == "zhsenti" and len(parts) > 1 and ORDER.index(parts[1]) > ORDER.index(layer):
+                    upward.append(f"{path.name} -> {module}")
+    assert not upward
+
+
+def test_public_names_are_frozen():
+    assert zhsenti.__all__ == ["Prediction", "SentimentPredictor", "SentimentTask", "ZhsentiError", "__version__"]
+    assert all(getattr(zhsenti, name) for name in zhsenti.__all__)
+
+
+@pytest.mark.parametrize("script", sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "scripts").glob("*.py")))
+def test_help_does_not_load_torch(script):
+    if script.endswith("demo.py"):
+        pytest.skip("the demo has no flags of its own")
+    code = (
+        f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--model_" in done.stdout
+
+
+def test_flags_beat_yaml_beats_defaults_and_hyphens_work(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("lora-r: 4\nnum_epochs: 2\ntask: {labels: [差, 好]}\n", encoding="utf-8")
+    config, sources = parse(TrainConfig, ["--config", str(path), "--lora-r", "32", "--use_qlora"], "")
+    assert (config.lora_r, config.num_epochs, config.use_qlora, config.lora_alpha) == (32, 2.0, True, 16)
+    assert sources == {"lora_r": "命令行", "num_epochs": str(path), "use_qlora": "命令行", "task": str(path)}
+    assert config.resolved_task().labels == ("差", "好")
+
+
+def test_all_faults_in_one_message(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("lora_rr: 4\nbatch_size: many\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        parse(TrainConfig, ["--config", str(path), "--learning_rate", "-1", "--precision", "fp8"], "")
+    for part in ("lora_rr", "是否指 lora_r", "batch_size", "整数", "learning_rate", "下限", "precision", "bf16"):
+        assert part in str(caught.value), part
+    with pytest.raises(ConfigError, match="--lora_r"):
+        parse(TrainConfig, ["--lora_rx", "4"], "")
+    with pytest.raises(ConfigError, match="YAML"):
+        path.write_text("a: [", encoding="utf-8")
+        parse(TrainConfig, ["--config", str(path)], "")
+
+
+def test_every_yaml_is_runnable_and_says_so():
+    found = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert len(found) >= 4
+    for path in found:
+        head = path.read_text(encoding="utf-8").splitlines()[:2]
+        assert head[0].startswith("# "), path
+        assert f"configs/{path.name}" in head[1], path
+        config, _ = parse(TrainConfig, ["--config", str(path)], "")
+        config.resolved_task()
+
+
+def test_config_defaults_are_valid():
+    for cls in (TrainConfig, InferenceConfig, EvalConfig):
+        parse(cls, [], "")
+
+
+def test_task_faults_are_collected():
+    with pytest.raises(ConfigError, match=r"words[\s\S]*template"):
+        SentimentTask(labels=("a", "b"), words=("x",), template="没有")
+    with pytest.raises(ConfigError, match="同时指"):
+        SentimentTask(labels=("a", "b"), aliases={"a": ("1",), "b": ("1.0",)})
