@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
     config, sources = parse(kind, argv, "在测试数据上评估适配器" + ("" if adapter_only else "，并与基线比较"))
     console = Console(stderr=True, highlight=False)
     for name, origin in sources.items():
-        console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False)
+        console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False, soft_wrap=True)
     words = sys.argv if argv is None else [sys.argv[0], *argv]
     comparison = evaluate(config, shlex.join(words), console)
     # The adapter alone goes to a file of its own, so that a quick look never replaces a full comparison.
@@ -62,7 +62,7 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Comparison:
     manifest = load_manifest(config.model_path)
     data = load_eval_data(config, manifest)
     for note in data.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}", markup=False, soft_wrap=True)
     predictor = load_predictor(config)
 
     machine = machine_description()
@@ -227,7 +227,7 @@ def show(comparison: Comparison, console: Console) -> None:
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for item in comparison.systems:
-        speed = "—" if item.rows_per_second is None else f"{item.rows_per_second:,.1f}"
+        speed = "—" if item.rows_per_second is None else _speed(item.rows_per_second)
         title = item.title + (" *" if item.contaminated else "")
         if item.official is None:
             table.add_row(title, *["—"] * 4, speed)
@@ -268,6 +268,15 @@ def _cell(estimate: Estimate) -> str:
     """``92.7`` over ``[91.0, 94.0]``, in percent; a dash where the value is undefined (the JSON says why)."""
     if estimate.value is None:
         return "—"
+    value = _percent(estimate.value)
     if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f}"
-    return f"{100 * estimate.value:.1f}\n[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+        return value
+    return f"{value}\n[{_percent(estimate.low)}, {_percent(estimate.high)}]"
+
+
+def _speed(rows_per_second: float) -> str:
+    return f"{rows_per_second:.1f}" if rows_per_second < 1000 else f"{rows_per_second:.0f}"
+
+
+def _percent(share: float) -> str:
+    return "100" if share == 1 else f"{100 * share:.1f}"

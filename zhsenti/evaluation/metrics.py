@@ -95,8 +95,11 @@ def _macro_f1(matrix: np.ndarray, seed: int) -> Estimate:
     n, classes = int(matrix.sum()), len(matrix)
     draws = np.random.default_rng(seed).multinomial(n, matrix.ravel() / n, size=RESAMPLES)
     resampled = _f1_of(draws.reshape(RESAMPLES, classes, classes))
+    value = float(_f1_of(matrix[None])[0])
+    if resampled.min() == resampled.max():  # all right or all wrong: no resample can differ, which is not certainty
+        return Estimate(value, reason="全对或全错，自助法区间退化")
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(float(_f1_of(matrix[None])[0]), float(low), float(high), f"bootstrap {RESAMPLES}")
+    return Estimate(value, float(low), float(high), f"bootstrap {RESAMPLES}")
 
 
 def _f1_of(matrices: np.ndarray) -> np.ndarray:
