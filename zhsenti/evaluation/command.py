@@ -215,7 +215,7 @@ def _check_writable(output_dir: Path) -> None:
 
 def show(comparison: Comparison, console: Console) -> None:
     """The comparison and the adapter's confusion matrix as tables that fit 80 columns, notes below them."""
-    table = Table(box=box.HORIZONTALS, pad_edge=False, show_lines=True)
+    table = Table(box=box.HORIZONTALS, pad_edge=False, collapse_padding=True, show_lines=True)
     heads = [
         f"准确率\n官方\nn={comparison.n_official}",
         f"准确率\n无泄漏\nn={comparison.n_leak_free}",
@@ -242,9 +242,9 @@ def show(comparison: Comparison, console: Console) -> None:
     _show_confusion(adapter, comparison.labels, console)
     for item in comparison.systems:
         for note in item.notes:
-            console.print(f"{item.title}：{note}", markup=False)
+            console.print(f"{item.title}：{note}", markup=False, soft_wrap=True)
     for note in comparison.notes:
-        console.print(f"数据：{note}", markup=False)
+        console.print(f"数据：{note}", markup=False, soft_wrap=True)
 
 
 def _show_confusion(item: SystemResult, labels: list[str], console: Console) -> None:

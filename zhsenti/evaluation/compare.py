@@ -185,8 +185,9 @@ def _fill(cache: ChunkCache, chunks: list[list[int]], system: System, rows: Eval
     sizes = [sum(1 + len(rows.examples[r].text) for r in chunk) for chunk in chunks]
     missing = [i for i in range(len(chunks)) if i not in cache.chunks]
     done = sum(sizes) - sum(sizes[i] for i in missing)
-    n = len(rows.examples)
-    task = progress.add_task(system.title, total=sum(sizes), completed=done, start=False, rows=n, rate="读自缓存")
+    task = progress.add_task(
+        system.title, total=sum(sizes), completed=done, start=False, rows=len(rows.examples), rate="读自缓存"
+    )
     if missing or cache.header is None:
         progress.update(task, rate="准备中")
         started = time.perf_counter()
@@ -282,21 +283,13 @@ class ChunkCache:
 
 def _progress() -> Progress:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]} 条  {task.fields[rate]}"),
-        TimeElapsedColumn(),
         TextColumn("剩余"),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False),
