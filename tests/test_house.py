@@ -74,8 +74,8 @@ def test_all_faults_in_one_message(tmp_path):
         assert part in str(caught.value), part
     with pytest.raises(ConfigError, match="--lora_r"):
         parse(TrainConfig, ["--lora_rx", "4"], "")
+    path.write_text("a: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="YAML"):
-        path.write_text("a: [", encoding="utf-8")
         parse(TrainConfig, ["--config", str(path)], "")
 
 

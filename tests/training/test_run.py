@@ -21,21 +21,21 @@ from zhsenti.training.run import train
 @pytest.fixture
 def config(tiny_model, review_csv, tmp_path):
     def make(name="run", **changes):
-        values = dict(
-            model_name=str(tiny_model),
-            dataset=str(review_csv),
-            precision="fp32",
-            num_epochs=2,
-            batch_size=4,
-            gradient_accumulation_steps=2,
-            learning_rate=5e-3,
-            lora_dropout=0.1,  # so that a lost RNG state shows
-            eval_steps=5,
-            logging_steps=1,
-            save_total_limit=10,
-            max_length=96,
-            output_dir=str(tmp_path / name),
-        )
+        values = {
+            "model_name": str(tiny_model),
+            "dataset": str(review_csv),
+            "precision": "fp32",
+            "num_epochs": 2,
+            "batch_size": 4,
+            "gradient_accumulation_steps": 2,
+            "learning_rate": 5e-3,
+            "lora_dropout": 0.1,  # so that a lost RNG state shows
+            "eval_steps": 5,
+            "logging_steps": 1,
+            "save_total_limit": 10,
+            "max_length": 96,
+            "output_dir": str(tmp_path / name),
+        }
         return TrainConfig(**{**values, **changes})
 
     return make

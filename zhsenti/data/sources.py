@@ -47,7 +47,7 @@ class DatasetSplits:
     notes: list[str] = field(default_factory=list)
 
     def leak_free(self) -> list[bool]:
-        """For every test row: is its normalised text absent from train? (dev does not fit weights and is not counted)"""
+        """For every test row: is its normalised text absent from train? (dev fits no weights and is not counted)"""
         seen = {normalise(example.text) for example in self.train}
         return [normalise(example.text) not in seen for example in self.test]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,12 @@ class ClassifierHead(Method):
             folder, AutoModelForSequenceClassification, precision, use_qlora=use_qlora, num_labels=len(labels)
         )
         model.config.id2label, model.config.label2id = labels, {label: i for i, label in labels.items()}
-        model.score.to(torch.float32)
-        nn.init.zeros_(model.score.weight)
+        head: Any = model.score
+        nn.init.zeros_(head.to(torch.float32).weight)
         return model
 
     def log_probs(self, network: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        model = unwrap(network)
+        model: Any = unwrap(network)
         last_BD = last_hidden(model.model, input_ids, lengths)
         with torch.autocast(last_BD.device.type, enabled=False):
             return F.log_softmax(model.score(last_BD.float()), dim=-1)

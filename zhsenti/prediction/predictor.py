@@ -95,7 +95,8 @@ class SentimentPredictor:
             return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
         twin = SentimentPredictor.__new__(SentimentPredictor)
         twin.__dict__.update(self.__dict__)
-        twin.manifest, twin._without_adapter = None, self._scorer.network.disable_adapter
+        twin.manifest = None
+        twin._without_adapter = self._scorer.network.disable_adapter  # type: ignore[assignment]
         return twin
 
     _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext

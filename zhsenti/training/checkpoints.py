@@ -47,7 +47,7 @@ def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[st
                 f"不能从 {folder} 续训", found=fault, todo="换一个检查点，或用 --resume_from_checkpoint auto。"
             )
         return folder, [f"从指定的检查点 {folder} 续训"]
-    notes = []
+    notes: list[str] = []
     found = [p for p in output_dir.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
     for folder in sorted(found, key=lambda p: -int(p.name.split("-")[-1])):
         fault = fault_of(folder)

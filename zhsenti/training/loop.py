@@ -29,9 +29,14 @@ class SentimentTrainer(Trainer):
     older ones are pruned only after that. No pickled arguments are written.
     """
 
+    model: Any  # a Scorer, as given
+    train_dataset: Any
+    eval_dataset: Any
+
     def __init__(self, *, identity: dict[str, Any], keep: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.identity, self.keep = identity, keep
+        self.folder = Path(kwargs["args"].output_dir)
         self.model_accepts_loss_kwargs = True  # the Scorer takes num_items_in_batch
         self.remove_callback(PrinterCallback)
 
@@ -43,19 +48,19 @@ class SentimentTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         batches = sorted_batches([len(item.ids) for item in rows], self.args.eval_batch_size)
-        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=collate))  # type: ignore[arg-type]
+        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=collate))
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir) if output_dir else self.folder
         self.model.network.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self.folder / f"checkpoint-{self.state.global_step}"
         seal_checkpoint(folder, self.identity)
         rotate_checkpoints(
-            output_dir=self.args.output_dir,
+            output_dir=str(self.folder),
             save_total_limit=self.keep,
             best_model_checkpoint=self.state.best_model_checkpoint,
             use_mtime=False,
@@ -65,7 +70,7 @@ class SentimentTrainer(Trainer):
         load_adapter_weights(self.model.network, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        load_adapter_weights(self.model.network, Path(self.state.best_model_checkpoint))
+        load_adapter_weights(self.model.network, Path(str(self.state.best_model_checkpoint)))
 
 
 def load_adapter_weights(network: Any, folder: Path) -> None:

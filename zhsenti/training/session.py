@@ -44,7 +44,7 @@ class Session:
         self.config, self.train_rows, self.dev_rows = config, train_rows, dev_rows
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
-        self.base = {
+        self.base: dict[str, Any] = {
             "requested": model.requested,
             "model_id": model.model_id,
             "source": model.source,
@@ -61,10 +61,11 @@ class Session:
         set_seed(config.seed)  # before the LoRA weights are drawn
         lora = LoraOptions(config.lora_r, config.lora_alpha, config.lora_dropout, config.lora_target_modules)
         self.scorer = self.method.build(model.path, self.precision, lora=lora, use_qlora=config.use_qlora)
-        self.network: Any = self.scorer.network
-        self.network.peft_config["default"].base_model_name_or_path = model.model_id
+        network: Any = self.scorer.network
+        self.network = network
+        network.peft_config["default"].base_model_name_or_path = model.model_id
         if config.gradient_checkpointing:
-            self.network.enable_input_require_grads()
+            network.enable_input_require_grads()
             unwrap(self.network).activation_checkpointing_enable({"use_reentrant": False})
 
         self.effective_batch = config.batch_size * config.gradient_accumulation_steps
@@ -119,11 +120,12 @@ class Session:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.monotonic() - started
 
-        correct = round(trainer.state.best_metric * len(self.dev_items))
+        best = float(trainer.state.best_metric or 0.0)
+        correct = round(best * len(self.dev_items))
         interval = binomtest(correct, len(self.dev_items)).proportion_ci(method="wilson")
         reviews = (trainer.state.global_step - first_step) * self.effective_batch
         return {
-            "dev_accuracy": trainer.state.best_metric,
+            "dev_accuracy": best,
             "dev_accuracy_interval": [float(interval.low), float(interval.high)],
             "n_train": len(self.train_items),
             "n_dev": len(self.dev_items),
