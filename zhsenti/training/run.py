@@ -14,7 +14,7 @@ from rich.table import Table
 
 from zhsenti.artifact import Manifest, library_versions, save_artifact
 from zhsenti.config import TrainConfig
-from zhsenti.data.sources import DatasetSplits, Example, load_dataset
+from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
 from zhsenti.data.split import sample
 from zhsenti.errors import DataError, TrainingError
 from zhsenti.labels import SentimentTask
@@ -47,7 +47,15 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     from zhsenti.training.session import Session  # torch and transformers: seconds, paid after the data is known good
 
     session = Session(config, task, method_name, train_rows, dev_rows)
-    identity = _identity(config, task, method_name, splits, session.base["revision"], session.precision.name)
+    identity = {
+        **{k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY},
+        "precision": session.precision.name,
+        "max_length": task.max_length,
+        "method": method_name,
+        "task": task.to_dict(),
+        "data": rows_sha256([*train_rows, *dev_rows]),
+        "base": session.base["revision"],
+    }
     checkpoint, notes = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
     for note in notes:
         console.print(f"  {note}", markup=False)
@@ -112,21 +120,6 @@ def _limit(rows: list[Example], limit: int, seed: int, task: SentimentTask, wher
             todo="补充另一类的数据。",
         )
     return chosen
-
-
-def _identity(
-    config: TrainConfig, task: SentimentTask, method: str, splits: DatasetSplits, revision: str, precision: str
-) -> dict[str, Any]:
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
-    return {
-        **settings,
-        "precision": precision,
-        "max_length": task.max_length,
-        "method": method,
-        "task": task.to_dict(),
-        "data": splits.sha256,
-        "base": revision,
-    }
 
 
 def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: SentimentTask) -> None:
