@@ -1,9 +1,13 @@
 """zhsenti: Chinese sentiment classifiers from small LLMs, trained, checked and put to work."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Prediction", "SentimentPredictor", "SentimentTask", "ZhsentiError", "__version__"]
+
+# bitsandbytes (imported by peft) warns at every start that an optional kernels package is missing; nothing is wrong.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from zhsenti.errors import ZhsentiError

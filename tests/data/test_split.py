@@ -52,7 +52,7 @@ def test_sample_is_exact_ordered_and_stratified(examples, limit, seed):
     chosen = sample(examples, limit, seed)
     assert len(chosen) == (min(limit, len(examples)) or len(examples))
     assert [e.row for e in chosen] == sorted({e.row for e in chosen})
-    if 0 < limit and limit >= 3:
+    if limit > 0 and limit >= 3:
         whole, part = Counter(e.label for e in examples), Counter(e.label for e in chosen)
         assert part.keys() == whole.keys()
         for label in whole:

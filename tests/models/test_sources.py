@@ -1,4 +1,4 @@
-"""Where models come from: pinned parts, atomic builds, honest refusals. Wheels and GGUF here are small and made here."""
+"""Where models come from: pinned parts, atomic builds, honest refusals. Wheels here are small and made here."""
 
 from __future__ import annotations
 

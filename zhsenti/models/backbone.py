@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.errors import ConfigError, ModelError
-
-# bitsandbytes says at every import that an optional kernels package is missing; nothing is wrong then.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     import torch

@@ -23,6 +23,7 @@ from zhsenti.labels import SentimentTask
 NOT_IDENTITY = {
     "model_name", "dataset", "text_column", "label_column", "aspect_column", "task", "output_dir",
     "resume_from_checkpoint", "wandb_project", "run_name", "logging_steps", "save_total_limit",
+    "gradient_checkpointing",
 }  # fmt: skip
 
 

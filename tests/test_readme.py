@@ -1,0 +1,162 @@
+"""Every command promised in the README runs as written, here with tiny settings added."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMISED = [
+    "pip install -r requirements.txt",
+    "python scripts/train_label_scoring.py --lora_r 8 --num_epochs 3 --batch_size 8",
+    "python scripts/train_classifier.py --lora_r 8 --num_epochs 3 --batch_size 8",
+    "python scripts/train_label_scoring.py --lora_r 16 --num_epochs 5 --learning_rate 3e-4",
+    "python scripts/train_label_scoring.py --use_qlora",
+    "python scripts/train_label_scoring.py --batch_size 4",
+    "python scripts/train_label_scoring.py --gradient_checkpointing",
+    "python scripts/train_label_scoring.py --resume_from_checkpoint auto",
+    "python scripts/inference.py --model_path ./experiments/label_scoring/lora_adapter "
+    '--text "这个产品质量非常好，值得购买！"',
+    "python scripts/inference.py --model_path ./experiments/label_scoring/lora_adapter --interactive",
+    "python evaluation/run_full_eval.py --model_path ./experiments/label_scoring/lora_adapter",
+    "cat evaluation/outputs/baseline_comparison.json",
+    "tail -f experiments/label_scoring/train_results.json",
+    "wandb login && python scripts/train_label_scoring.py",
+]
+
+
+def commands(readme: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_both_readmes_hold_all_promised_commands():
+    found = commands("README.md")
+    assert not [command for command in PROMISED if command not in found]
+    assert [re.sub("[^ -~]+", "", line) for line in found] == [
+        re.sub("[^ -~]+", "", line) for line in commands("README.en.md")
+    ]
+    assert (ROOT / "requirements.txt").is_file()
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder that looks like a clone: the commands' relative paths work and outputs stay out of the repo."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "run_full_eval.py").symlink_to(ROOT / "evaluation" / "run_full_eval.py")
+    for name in ("scripts", "configs"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(workplace, tiny_model, review_csv):
+    def run(command: str) -> subprocess.CompletedProcess:
+        words = shlex.split(command)
+        words[0] = {"python": sys.executable}.get(words[0], words[0])
+        if "train_" in command:
+            words += ["--model_name", str(tiny_model), "--dataset", str(review_csv), "--max_length", "96"]
+            words += ["--max_train_samples", "24", "--precision", "fp32"]
+        done = subprocess.run(
+            words,
+            cwd=workplace,
+            input="很好\n\n很差\nquit\n",
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": ""},
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize("command", [c for c in PROMISED if c.startswith("python")], ids=lambda c: c[7:60])
+def test_promised_python_command(command, run, workplace):
+    """In the README's order: training comes before what reads its adapter."""
+    done = run(command)
+    if "--text" in command:
+        assert "→" in done.stdout
+    if "--interactive" in command:
+        assert done.stdout.count("→") == 2
+    if "train_" in command:
+        folder = workplace / "experiments" / ("classifier_head" if "classifier" in command else "label_scoring")
+        lines = (folder / "train_results.json").read_text(encoding="utf-8").splitlines()
+        assert json.loads(lines[-1])["event"] == "summary"
+        assert (folder / "lora_adapter" / "adapter_model.safetensors").is_file()
+    if "run_full_eval" in command:
+        systems = json.loads(run("cat evaluation/outputs/baseline_comparison.json").stdout)["systems"]
+        assert [s["name"] for s in systems] == ["majority", "snownlp", "tfidf", "zero_shot", "adapter"]
+
+
+def test_no_wandb_login_asks_nothing_and_fails_nothing(workplace, run, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    run("python scripts/train_label_scoring.py --num_epochs 1 --output_dir experiments/plain")
+    assert not list((workplace / "experiments" / "plain").glob("wandb*"))
+
+
+def test_wandb_with_a_key_but_no_network_does_not_cost_the_run(workplace, tiny_model, review_csv, monkeypatch):
+    env = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
+    words = [sys.executable, "scripts/train_label_scoring.py", "--model_name", str(tiny_model)]
+    words += [
+        "--dataset",
+        str(review_csv),
+        "--max_length",
+        "96",
+        "--num_epochs",
+        "1",
+        "--precision",
+        "fp32",
+        "--output_dir",
+        "experiments/offline",
+    ]
+    done = subprocess.run(words, cwd=workplace, capture_output=True, text=True, timeout=120, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "W&B 不可用" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset", "没有的文件.csv"], "没有这个数据文件或文件夹"),
+        (["--dataset", "empty.csv"], "是空文件"),
+        (["--dataset", "one.csv"], "只有一类标签"),
+        (["--dataset", "unknown.csv"], "标签不认识"),
+        (["--model_name", "没有的模型"], "没有这个模型"),
+        (["--model_name", "Qwen/Qwen2.5-0.5B"], "连不上"),
+        (["--resume_from_checkpoint", "nowhere"], "不能从 nowhere 续训"),
+        (["--num_epochs", "many"], "不是数"),
+        (["--config", "none.yaml"], "读不了配置文件"),
+        (["--precision", "fp16"], "CPU 上不能用 fp16"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_writes_nothing(tmp_path, tiny_model, review_csv, flags, message):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "one.csv").write_text("text,label\n" + "".join(f"好{i},1\n" for i in range(40)), encoding="utf-8")
+    (tmp_path / "unknown.csv").write_text("text,label\n" + "".join(f"好{i},{i}\n" for i in range(4)), encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    words = [sys.executable, str(ROOT / "scripts" / "train_label_scoring.py"), "--dataset", str(review_csv)]
+    words += ["--model_name", str(tiny_model), "--max_length", "96", *flags]
+    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9"}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(tmp_path.parent / "hf")}
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=env, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("错误：") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
