@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -114,6 +115,11 @@ class EvalConfig(DataConfig):
     )
     output_dir: str = option("evaluation/outputs", "结果目录")
     precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp16", "fp32"))
+
+
+def cache_root() -> Path:
+    """Where models and data that were fetched once are kept: ``ZHSENTI_CACHE``, or ~/.cache/zhsenti."""
+    return Path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti").expanduser()
 
 
 C = TypeVar("C")

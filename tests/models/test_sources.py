@@ -178,11 +178,13 @@ def test_auto_says_what_it_chose_and_why(no_hub, monkeypatch, tmp_path):
 
 
 def test_first_source_that_answers_is_taken(no_hub, monkeypatch, tiny_model):
-    monkeypatch.setattr(sources, "_modelscope", lambda model_id: (tiny_model, "v1"))
+    monkeypatch.setattr(sources, "_modelscope", lambda model_id: tiny_model)
     model = resolve_model("auto")
     assert (model.model_id, model.source, model.path) == ("Qwen/Qwen2.5-0.5B", "ModelScope", tiny_model)
-    monkeypatch.setattr(sources, "_hub_cached", lambda model_id: (tiny_model, "abc"))
-    assert resolve_model("Qwen/Qwen2.5-0.5B").revision == "abc"
+    monkeypatch.setattr(sources, "_hub_cached", lambda model_id: tiny_model)
+    cached = resolve_model("Qwen/Qwen2.5-0.5B")
+    assert cached.source == "本地缓存"
+    assert cached.revision == model.revision == resolve_model(str(tiny_model)).revision  # the same weights
 
 
 def test_real_libraries_fail_fast_and_quietly_without_a_network(monkeypatch, capfd):
@@ -193,6 +195,15 @@ def test_real_libraries_fail_fast_and_quietly_without_a_network(monkeypatch, cap
     with pytest.raises(ModelError, match="Hugging Face hub：连不上"):
         resolve_model("Qwen/Qwen2.5-0.5B")
     assert capfd.readouterr().err == ""
+
+
+def test_the_hub_caches_blob_names_stand_for_their_hashes(tiny_model, tmp_path):
+    weights = tiny_model / "model.safetensors"
+    blob = tmp_path / hashlib.sha256(weights.read_bytes()).hexdigest()
+    blob.write_bytes(b"not read")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to(blob)
+    assert sources.fingerprint(tmp_path / "snapshot") == sources.fingerprint(tiny_model)
 
 
 def test_folders_are_checked(tiny_model, tiny_qwen3, tmp_path):

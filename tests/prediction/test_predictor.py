@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from zhsenti import SentimentPredictor
 from zhsenti.config import TrainConfig
-from zhsenti.errors import ArtifactError, DataError
+from zhsenti.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
 from zhsenti.prediction import command
 from zhsenti.prediction.predictor import token_batches
@@ -57,6 +58,15 @@ def test_merged_equals_unmerged(adapter):
     plain, merged = SentimentPredictor(adapter), SentimentPredictor(adapter, merge=True)
     np.testing.assert_allclose(plain.log_probs(TEXTS), merged.log_probs(TEXTS), atol=1e-4)
     assert [p.label for p in plain.predict_batch(TEXTS)] == [p.label for p in merged.predict_batch(TEXTS)]
+
+
+def test_a_four_bit_base_is_not_merged(adapter, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "a")
+    manifest = json.loads((folder / "zhsenti.json").read_text(encoding="utf-8"))
+    manifest["base"]["use_qlora"] = True
+    (folder / "zhsenti.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ConfigError, match="不能无损合并"):
+        SentimentPredictor(folder, merge=True)
 
 
 def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import uuid
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zhsenti.config import DataConfig
+from zhsenti.config import DataConfig, cache_root
 from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, Table, read_table
 from zhsenti.data.split import Example, normalise, stratified_split
 from zhsenti.errors import DataError
@@ -80,7 +79,7 @@ def _auto(config: DataConfig, task: SentimentTask) -> DatasetSplits:
 
 def _chnsenticorp(config: DataConfig, task: SentimentTask) -> DatasetSplits:
     """Cache, Hugging Face hub, ModelScope, in this order; what is fetched is checked by its row counts and cached."""
-    folder = Path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti").expanduser() / "datasets" / "ChnSentiCorp"
+    folder = cache_root() / "datasets" / "ChnSentiCorp"
     source = "本地缓存"
     if not all((folder / f"{split}.jsonl").is_file() for split in CHNSENTICORP_ROWS):
         source = _fetch_chnsenticorp(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from zhsenti.config import cache_root
 from zhsenti.errors import ModelError
 from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, file_sha256, is_whole, prepare_embedded
 
@@ -28,7 +29,7 @@ GPU_BYTES_FOR_DEFAULT = 4e9  # what QLoRA needs for 1.5B at 256 tokens; less tha
 @dataclass(frozen=True)
 class ResolvedModel:
     """requested  what the user named;  model_id  what it became;  source  where from (Chinese);  path  a folder with
-    config, tokenizer and safetensors;  revision  commit or content hash;  reason  a Chinese sentence for the user.
+    config, tokenizer and safetensors;  revision  hash of the weights;  reason  a Chinese sentence for the user.
     """
 
     requested: str
@@ -37,10 +38,6 @@ class ResolvedModel:
     path: Path
     revision: str
     reason: str
-
-
-def cache_root() -> Path:
-    return Path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti").expanduser()
 
 
 def _say(line: str) -> None:
@@ -94,40 +91,39 @@ def _remote(
     for source, fetch in (("本地缓存", _hub_cached), ("Hugging Face hub", _hub), ("ModelScope", _modelscope)):
         try:
             with _silenced():
-                path, revision = fetch(model_id)
+                path = fetch(model_id)
         except Exception as error:  # libraries raise many kinds; all of them mean "not from here"
             failures.append(f"{source}：{_reason(error)}")
             continue
         check_folder(path)
-        return ResolvedModel(requested, model_id, source, path, revision, f"{why}，取自 {source}"), failures
+        return ResolvedModel(requested, model_id, source, path, fingerprint(path), f"{why}，取自 {source}"), failures
     return None, failures
 
 
-def _hub_cached(model_id: str) -> tuple[Path, str]:
+def _hub_cached(model_id: str) -> Path:
     return _snapshot(model_id, offline=True)
 
 
-def _hub(model_id: str) -> tuple[Path, str]:
+def _hub(model_id: str) -> Path:
     from huggingface_hub import HfApi
 
     HfApi().model_info(model_id, timeout=10)  # fails at once where the hub is out of reach
     return _snapshot(model_id, offline=False)
 
 
-def _snapshot(model_id: str, *, offline: bool) -> tuple[Path, str]:
+def _snapshot(model_id: str, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     path = Path(snapshot_download(model_id, allow_patterns=PATTERNS, local_files_only=offline))
     if not list(path.glob("*.safetensors")):
         raise FileNotFoundError("缓存里没有完整的 safetensors 权重" if offline else "仓库里没有 safetensors 权重")
-    return path, path.name
+    return path
 
 
-def _modelscope(model_id: str) -> tuple[Path, str]:
+def _modelscope(model_id: str) -> Path:
     from modelscope import snapshot_download
 
-    path = Path(snapshot_download(model_id, allow_patterns=PATTERNS))
-    return path, fingerprint(path)
+    return Path(snapshot_download(model_id, allow_patterns=PATTERNS))
 
 
 def _reason(error: Exception) -> str:
@@ -234,8 +230,13 @@ def check_folder(path: Path) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over config.json and every safetensors file, so that "the same base" means the same weights."""
-    digest = hashlib.sha256((path / "config.json").read_bytes())
+    """SHA-256 over the names and SHA-256 of the weight files: "the same base" means the same weights, from any source.
+
+    The hub's cache names a file's blob by its SHA-256, which saves reading gigabytes at every start.
+    """
+    digest = hashlib.sha256()
     for weights in sorted(path.glob("*.safetensors")):
-        digest.update(f"{weights.name}:{file_sha256(weights)}".encode())
+        blob = weights.resolve().name
+        known = weights.is_symlink() and re.fullmatch("[0-9a-f]{64}", blob)
+        digest.update(f"{weights.name}:{blob if known else file_sha256(weights)}\n".encode())
     return digest.hexdigest()

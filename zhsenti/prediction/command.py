@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zhsenti.config import InferenceConfig, parse
+from zhsenti.config import InferenceConfig, cache_root, parse
 from zhsenti.errors import ConfigError, ZhsentiError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ DEMO = (
     "电池用了两天就鼓包，客服一直推脱，非常失望。",
     "这本书开头有点慢，但是后半部分越看越精彩，值得买。",
 )
-HISTORY = Path("~/.cache/zhsenti/history").expanduser()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,10 +82,11 @@ def _load_history() -> None:
         import atexit
         import readline
 
-        HISTORY.parent.mkdir(parents=True, exist_ok=True)
-        if HISTORY.exists():
-            readline.read_history_file(HISTORY)
+        history = cache_root() / "history"
+        history.parent.mkdir(parents=True, exist_ok=True)
+        if history.exists():
+            readline.read_history_file(history)
         readline.set_history_length(1000)
-        atexit.register(readline.write_history_file, HISTORY)
+        atexit.register(readline.write_history_file, history)
     except (ImportError, OSError):
         pass  # no readline (Windows) or no home: the dialogue works without history

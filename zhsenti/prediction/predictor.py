@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zhsenti.artifact import Manifest, load_manifest
-from zhsenti.errors import ArtifactError, DataError, ModelError
+from zhsenti.errors import ArtifactError, ConfigError, DataError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
 from zhsenti.methods.base import Encoded, Method, Scorer, collate
@@ -62,6 +62,8 @@ class SentimentPredictor:
         self._set_up(self.manifest.task, get_method(self.manifest.method), model)
         use_qlora = bool(self.manifest.base.get("use_qlora"))
         self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora)
+        if merge and use_qlora:
+            raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
         if merge:
             self._scorer = Scorer(self.method, self._scorer.network.merge_and_unload())  # type: ignore[operator]
         self._scorer.eval()
