@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 import zhsenti
 from zhsenti.config import EvalConfig, InferenceConfig, TrainConfig, parse
-from zhsenti.errors import ConfigError
+from zhsenti.errors import ConfigError, exit_on_error
 from zhsenti.labels import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,3 +102,20 @@ def test_task_faults_are_collected():
         SentimentTask(labels=("a", "b"), words=("x",), template="没有")
     with pytest.raises(ConfigError, match="同时指"):
         SentimentTask(labels=("a", "b"), aliases={"a": ("1",), "b": ("1.0",)})
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_one_message(number, capsys):
+    def main(argv):
+        raise OSError(number, os.strerror(number), "outputs/metrics.json")
+
+    assert exit_on_error(main) == 2
+    assert "outputs/metrics.json" in capsys.readouterr().err
+
+
+def test_other_os_errors_keep_their_traceback():
+    def main(argv):
+        raise FileNotFoundError(errno.ENOENT, "a bug")
+
+    with pytest.raises(FileNotFoundError):
+        exit_on_error(main)

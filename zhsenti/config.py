@@ -59,7 +59,7 @@ class TrainConfig(DataConfig):
     num_epochs: float = option(3.0, "训练轮数", low=0)
     batch_size: int = option(8, "每次前向的条数（微批）", low=1)
     gradient_accumulation_steps: int = option(2, "累积几个微批更新一次；有效批量 = 二者之积", low=1)
-    learning_rate: float = option(2e-4, "峰值学习率", low=0)
+    learning_rate: float = option(1e-4, "峰值学习率", low=0)
     lr_scheduler_type: str = option(
         "cosine", "学习率曲线", choices=("cosine", "linear", "constant", "constant_with_warmup")
     )

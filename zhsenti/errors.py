@@ -10,6 +10,7 @@ ZhsentiError                 exit code 2, one message in Chinese
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -61,3 +62,17 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = f"：{error.filename}" if error.filename else ""
+        print(f"错误：写不了磁盘{where}\n  实际：{error.strerror}\n  怎么办：{_DISK[error.errno]}", file=sys.stderr)
+        return 2
+
+
+_DISK = {
+    errno.ENOSPC: "腾出空间后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
+    errno.EDQUOT: "腾出配额后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
+    errno.EROFS: "这里是只读的，换一个输出位置。",
+    errno.EACCES: "没有权限，换一个输出位置。",
+}

@@ -10,8 +10,8 @@ import torch
 
 # Share of the measured GEMM peak that LoRA training reached on the 0.5B model (docs/log.md, 2026-11-23).
 EFFICIENCY = 0.5
-# Saved activations of one layer and token, in hidden and intermediate widths (fitted to the same run).
-HIDDEN_COPIES, INTERMEDIATE_COPIES = 16, 8
+# Saved activations of one layer and token, in hidden and intermediate widths (fitted to the same run's peak).
+HIDDEN_COPIES, INTERMEDIATE_COPIES = 24, 12
 RUNTIME_BYTES = 0.9e9  # Python, torch and transformers before any weight
 
 

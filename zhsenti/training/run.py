@@ -147,7 +147,10 @@ def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: Sent
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
-    for line in session.method.notices():
+    notices = session.method.notices()
+    if plan.seconds > 3600 and not session.config.max_train_samples:
+        notices.append("预计超过一小时；想先看结果，可加 --max_train_samples 2000 --num_epochs 1。")
+    for line in notices:
         console.print(f"注意：{line}", markup=False)
 
 
