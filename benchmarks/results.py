@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def measure(method: str, dataset: str, max_test: str) -> dict[str, Any]:
     import zhsenti.evaluation.command as evaluation
     import zhsenti.training.run as training
 
-    folder = ROOT / "experiments" / "results" / method
+    folder = Path(os.path.relpath(ROOT / "experiments" / "results" / method))  # no machine's paths in the JSON
     log = folder / "train_results.json"
     done = log.is_file() and '"event": "summary"' in log.read_text(encoding="utf-8").splitlines()[-1]
     if not done:
@@ -91,6 +92,7 @@ def measure(method: str, dataset: str, max_test: str) -> dict[str, Any]:
     evaluation.main([*flags, "--max_test_samples", max_test], adapter_only=not full)
     file = output / (evaluation.COMPARISON if full else evaluation.ADAPTER_ALONE)
     summary = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    del summary["adapter"]
     return {"training": summary, "evaluation": json.loads(file.read_text(encoding="utf-8"))}
 
 

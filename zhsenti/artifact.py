@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti import __version__
-from zhsenti.errors import ArtifactError
+from zhsenti.errors import ArtifactError, ConfigError
 from zhsenti.labels import SentimentTask
+from zhsenti.models.embedded import file_sha256
 
 MANIFEST = "zhsenti.json"
 FORMAT = 1
@@ -45,9 +45,13 @@ def library_versions() -> dict[str, str]:
     return {"zhsenti": __version__, **{name: metadata.version(name) for name in names}}
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def check_writable(output_dir: Path) -> None:
+    """Raises ConfigError, without writing anything, when ``output_dir`` can be neither made nor written."""
+    probe = output_dir.absolute()
+    while not probe.exists():
+        probe = probe.parent
+    if not probe.is_dir() or not os.access(probe, os.W_OK):
+        raise ConfigError(f"不能写入输出目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
 
 
 def write_json(path: Path, values: Any) -> None:

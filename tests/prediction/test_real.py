@@ -47,7 +47,7 @@ def test_trained_saved_loaded_merged(real_model, reviews, method, tmp_path):
     adapter = train(config, method)
     plain, merged = SentimentPredictor(adapter), SentimentPredictor(adapter, merge=True)
     texts = [r.text for r in reviews]
-    assert accuracy(plain, reviews) >= 0.7, '24 updates suffice for this (measured: docs/log.md)'
+    assert accuracy(plain, reviews) >= 0.7, "24 updates suffice for this (measured: docs/log.md)"
     together = np.exp(plain.log_probs(texts))
     alone = np.exp(np.concatenate([plain.log_probs([text]) for text in texts[:12]]))
     folded = np.exp(merged.log_probs(texts))

@@ -62,13 +62,8 @@ class Predictor(Protocol):
 
     task: SentimentTask
 
-    def log_probs(
-        self,
-        texts: Sequence[str],
-        aspects: Sequence[str | None] | None = None,
-        *,
-        progress: Callable[[int], None] | None = None,
-    ) -> np.ndarray: ...
+    @property
+    def log_probs(self) -> Score: ...
 
     def zero_shot(self) -> Predictor: ...
 

@@ -17,9 +17,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zhsenti.artifact import WEIGHTS, Manifest, library_versions, load_manifest
+from zhsenti.artifact import WEIGHTS, Manifest, check_writable, library_versions, load_manifest
 from zhsenti.config import DataConfig, EvalConfig, option, parse
-from zhsenti.errors import ConfigError, DataError, ZhsentiError
+from zhsenti.errors import DataError, ZhsentiError
 from zhsenti.evaluation.baselines import Context, adapter_system, build_baselines, parse_baselines
 from zhsenti.evaluation.compare import Comparison, EvalRows, Provenance, SystemResult, compare, write_comparison
 from zhsenti.evaluation.metrics import Estimate
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
 def evaluate(config: EvalConfig, command: str, console: Console) -> Comparison:
     """Load, score, measure. Cheap checks come first: flags, adapter folder, data, and only then the model."""
     names = parse_baselines(config.baselines)
-    _check_writable(Path(config.output_dir))
+    check_writable(Path(config.output_dir))
     manifest = load_manifest(config.model_path)
     data = load_eval_data(config, manifest)
     for note in data.notes:
@@ -203,14 +203,6 @@ def machine_description() -> dict[str, Any]:
         pass  # not Linux: the platform's own word for it
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(), "gpu": gpu}
-
-
-def _check_writable(output_dir: Path) -> None:
-    probe = output_dir.absolute()
-    while not probe.exists():
-        probe = probe.parent
-    if not probe.is_dir() or not os.access(probe, os.W_OK):
-        raise ConfigError(f"不能写入结果目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
 
 
 def show(comparison: Comparison, console: Console) -> None:

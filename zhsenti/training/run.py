@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zhsenti.artifact import Manifest, library_versions, save_artifact
+from zhsenti.artifact import Manifest, check_writable, library_versions, save_artifact
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
 from zhsenti.data.split import sample
-from zhsenti.errors import DataError, TrainingError
+from zhsenti.errors import DataError
 from zhsenti.labels import SentimentTask
 
 # Settings that do not change the weights: free to differ between a run and its resumption.
@@ -35,7 +35,7 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     console = Console(stderr=True, highlight=False)
     output_dir = Path(config.output_dir or f"experiments/{method_name}")
     task = config.resolved_task()
-    _check_writable(output_dir)
+    check_writable(output_dir)
     for name, origin in (sources or {}).items():
         console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False)
 
@@ -97,16 +97,6 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
 
 
 _DATA_KEYS = {"dataset", "text_column", "label_column", "aspect_column", "duplicates", "conflicts", "seed"}
-
-
-def _check_writable(output_dir: Path) -> None:
-    probe = output_dir
-    while not probe.exists():
-        probe = probe.parent
-    import os
-
-    if not probe.is_dir() or not os.access(probe, os.W_OK):
-        raise TrainingError(f"不能写入输出目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
 
 
 def _limit(rows: list[Example], limit: int, seed: int, task: SentimentTask, where: str) -> list[Example]:
