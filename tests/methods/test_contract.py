@@ -163,3 +163,14 @@ def test_unknown_lora_layer_is_named(method_name, tiny_model):
         build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "qq_proj"))
     with pytest.raises(ConfigError, match="lm_head"):
         build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "lm_head"))
+
+
+def test_a_head_made_of_the_label_words_scores_as_label_scoring_does(tiny_model):
+    """Same prompt, same position, same hidden state: what separates the two methods is the output layer alone."""
+    words, label_scoring = build("label_scoring", SentimentTask(), tiny_model)
+    head, classifier = build("classifier_head", SentimentTask(), tiny_model)
+    rows = label_scoring.network.lm_head.weight[[ids[0] for ids in words.word_ids]]
+    classifier.network.score.weight.data.copy_(rows)
+    expected = label_scoring(**collate(encode(words)))["logits"]
+    assert expected.std() > 0.1
+    torch.testing.assert_close(classifier(**collate(encode(head)))["logits"], expected)
