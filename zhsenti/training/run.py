@@ -37,13 +37,13 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     task = config.resolved_task()
     check_writable(output_dir)
     for name, origin in (sources or {}).items():
-        console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False)
+        console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False, soft_wrap=True)
 
     splits = load_dataset(config, task)
     train_rows = _limit(splits.train, config.max_train_samples, config.seed, task, "训练集")
     dev_rows = sample(splits.dev, config.max_dev_samples, config.seed)
     for note in splits.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}", markup=False, soft_wrap=True)
 
     from zhsenti.training.session import Session  # torch and transformers: seconds, paid after the data is known good
 
@@ -59,13 +59,13 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     }
     checkpoint, notes = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
     for note in notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}", markup=False, soft_wrap=True)
     _show_plan(console, session, splits, task)
 
     if checkpoint is None:
         kept = _set_aside(output_dir)
         if kept:
-            console.print(f"  上一次的结果已移到 {kept}", markup=False)
+            console.print(f"  上一次的结果已移到 {kept}", markup=False, soft_wrap=True)
     output_dir.mkdir(parents=True, exist_ok=True)
     try:
         result = session.run(output_dir, checkpoint, identity, console)
@@ -92,6 +92,7 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
         f"完成：验证准确率 {result['dev_accuracy']:.2%}（n={len(dev_rows)}，95 % 区间 {low:.2%}–{high:.2%}），"
         f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。\n适配器：{adapter}",
         markup=False,
+        soft_wrap=True,
     )
     return adapter
 
@@ -141,7 +142,7 @@ def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: Sent
     if plan.seconds > 3600 and not session.config.max_train_samples:
         notices.append("预计超过一小时；想先看结果，可加 --max_train_samples 2000 --num_epochs 1。")
     for line in notices:
-        console.print(f"注意：{line}", markup=False)
+        console.print(f"注意：{line}", markup=False, soft_wrap=True)
 
 
 def _counts(rows: list[Example], task: SentimentTask) -> list[int]:
