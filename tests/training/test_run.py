@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from zhsenti.artifact import load_manifest
 from zhsenti.config import TrainConfig
-from zhsenti.errors import DataError, TrainingError
+from zhsenti.errors import ConfigError, DataError, TrainingError
 from zhsenti.methods import METHODS
 from zhsenti.training import session
 from zhsenti.training.run import train
@@ -181,7 +181,7 @@ def test_one_class_is_refused_and_nothing_written(config, tmp_path):
 def test_unwritable_output_is_refused_before_anything(config, tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("x")
-    with pytest.raises(TrainingError, match="不可写"):
+    with pytest.raises(ConfigError, match="不可写"):
         train(config(output_dir=str(blocker / "sub")), "label_scoring")
 
 
