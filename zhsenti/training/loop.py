@@ -134,7 +134,7 @@ class ProgressView(TrainerCallback):
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TextColumn("剩余"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=self.console,
             transient=False,
         )
