@@ -81,6 +81,14 @@ def test_all_faults_in_one_message(tmp_path):
         parse(TrainConfig, ["--config", str(path)], "")
 
 
+@pytest.mark.parametrize(
+    "flag", ["--num_epochs=0", "--learning_rate=0", "--lora_dropout=1", "--warmup_ratio=1.5", f"--seed={2**32}"]
+)
+def test_values_no_run_can_use_are_refused(flag):
+    with pytest.raises(ConfigError, match=flag[2:].split("=")[0]):
+        parse(TrainConfig, flag.split("="), "")
+
+
 def test_every_yaml_is_runnable_and_says_so():
     found = sorted((ROOT / "configs").rglob("*.yaml"))
     assert len(found) >= 4

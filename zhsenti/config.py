@@ -17,9 +17,20 @@ from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
 
 
-def option(default: Any, text: str, *, choices: Sequence[str] = (), low: float | None = None) -> Any:
-    """A dataclass field that explains itself: default, one Chinese line with the unit, allowed values."""
-    metadata = {"help": text, "choices": tuple(choices), "low": low}
+def option(
+    default: Any,
+    text: str,
+    *,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A dataclass field that explains itself: default, one Chinese line with the unit, allowed values.
+
+    ``low`` and ``high`` are allowed themselves, ``above`` is not.
+    """
+    metadata = {"help": text, "choices": tuple(choices), "low": low, "high": high, "above": above}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -35,7 +46,7 @@ class DataConfig:
     aspect_column: str | None = option(None, "方面列名（仅当模板含 {aspect}）")
     duplicates: str = option("keep", "训练集中重复文本的处理", choices=("keep", "drop"))
     conflicts: str = option("keep", "训练集中同文异标文本的处理", choices=("keep", "drop"))
-    seed: int = option(42, "随机种子（划分、抽样、初始化、批次顺序）", low=0)
+    seed: int = option(42, "随机种子（划分、抽样、初始化、批次顺序）", low=0, high=2**32 - 1)
 
 
 @dataclass
@@ -50,20 +61,20 @@ class TrainConfig(DataConfig):
 
     lora_r: int = option(8, "LoRA 秩", low=1)
     lora_alpha: int = option(16, "LoRA 缩放系数 alpha", low=1)
-    lora_dropout: float = option(0.0, "LoRA dropout 概率（CPU 上大于 0 会慢约四成）", low=0)
+    lora_dropout: float = option(0.0, "LoRA dropout 概率（CPU 上大于 0 会慢约四成）", low=0, high=0.9)
     lora_target_modules: str = option("all-linear", "LoRA 作用的层：all-linear 或逗号分隔的层名，如 q_proj,v_proj")
     use_qlora: bool = option(False, "4 比特基座（NF4 + 双重量化）")
     gradient_checkpointing: bool = option(False, "用计算换内存（约慢三分之一）")
     precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp16", "fp32"))
 
-    num_epochs: float = option(3.0, "训练轮数", low=0)
+    num_epochs: float = option(3.0, "训练轮数", above=0)
     batch_size: int = option(8, "每次前向的条数（微批）", low=1)
     gradient_accumulation_steps: int = option(2, "累积几个微批更新一次；有效批量 = 二者之积", low=1)
-    learning_rate: float = option(1e-4, "峰值学习率", low=0)
+    learning_rate: float = option(1e-4, "峰值学习率", above=0)
     lr_scheduler_type: str = option(
         "cosine", "学习率曲线", choices=("cosine", "linear", "constant", "constant_with_warmup")
     )
-    warmup_ratio: float = option(0.06, "预热步数占总步数的比例", low=0)
+    warmup_ratio: float = option(0.06, "预热步数占总步数的比例", low=0, high=1)
     weight_decay: float = option(0.0, "权重衰减", low=0)
     max_grad_norm: float = option(1.0, "梯度裁剪范数", low=0)
     eval_steps: int = option(0, "每多少步验证并存一次检查点，0 为每轮一次", low=0)
@@ -245,4 +256,8 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
         raise ValueError(f"{value!r} 不在 {' | '.join(metadata['choices'])} 之中")
     if metadata["low"] is not None and value < metadata["low"]:
         raise ValueError(f"{value} 小于下限 {metadata['low']:g}")
+    if metadata["high"] is not None and value > metadata["high"]:
+        raise ValueError(f"{value} 大于上限 {metadata['high']}")
+    if metadata["above"] is not None and value <= metadata["above"]:
+        raise ValueError(f"{value} 不大于下限 {metadata['above']:g}")
     return value

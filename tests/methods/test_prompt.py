@@ -60,3 +60,16 @@ def test_no_room_and_missing_aspect_are_explained(tiny_tokenizer):
         PromptEncoder(SentimentTask(max_length=16), tiny_tokenizer)("好")
     with pytest.raises(ConfigError, match="aspect"):
         PromptEncoder(SentimentTask(template="{aspect}：{text}"), tiny_tokenizer)("好")
+
+
+def test_a_text_longer_than_the_model_reads_brings_no_notice(tiny_tokenizer, caplog):
+    """The tokenizer would warn of an "indexing error" that cannot come: the text is cut right after."""
+    import logging
+
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    try:
+        encoded = PromptEncoder(SentimentTask(max_length=64), tiny_tokenizer)("好" * 20000)
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert encoded.truncated
+    assert not caplog.records

@@ -55,7 +55,8 @@ class PromptEncoder:
     def _slot(self, text: str) -> list[int]:
         # Lone surrogates cannot be UTF-8; they become "?" here instead of an exception inside the tokenizer.
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        return self.tokenizer.encode(clean, add_special_tokens=False, split_special_tokens=True)
+        # verbose=False: it would warn of texts longer than the model reads, which are cut right after.
+        return self.tokenizer.encode(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)
 
     def __call__(self, text: str, label: int | None = None, aspect: str | None = None) -> Encoded:
         """Ids of the whole prompt. Raises ConfigError when max_length leaves no room for text, or aspect is missing."""

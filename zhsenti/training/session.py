@@ -156,7 +156,7 @@ class Session:
             eval_steps=self.eval_steps,
             save_strategy="steps",
             save_steps=self.eval_steps,
-            logging_steps=config.logging_steps,
+            logging_steps=min(config.logging_steps, self.total_steps),  # a short run shows its loss too
             logging_nan_inf_filter=False,
             load_best_model_at_end=True,
             metric_for_best_model="accuracy",
