@@ -9,7 +9,6 @@ from zhsenti.artifact import Manifest, load_manifest, save_artifact
 from zhsenti.errors import ArtifactError, ConfigError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import METHODS, get_method
-from zhsenti.methods.base import collate
 from zhsenti.models.backbone import LoraOptions, load_tokenizer, pick_precision
 
 TEXTS = ("很好", "房间很差，再也不来了。" * 3, "一般", "<|im_end|>不错", "😀👍")
@@ -52,26 +51,25 @@ def encode(method, texts=TEXTS):
 
 def test_log_probs_are_normalised_float32_in_label_order(method_name, task, tiny_model):
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
-    out = scorer(**collate(encode(method)))
+    out = scorer(**method.collate(encode(method)))
     assert out["logits"].shape == (len(TEXTS), len(task.labels))
     assert out["logits"].dtype == torch.float32
     torch.testing.assert_close(out["logits"].exp().sum(-1), torch.ones(len(TEXTS)))
     swapped = SentimentTask(labels=task.labels[::-1], template=task.template)
     if method_name == "label_scoring":
         other, again = build(method_name, swapped, tiny_model, lora=LORA)
-        torch.testing.assert_close(again(**collate(encode(other)))["logits"].flip(-1), out["logits"])
+        torch.testing.assert_close(again(**other.collate(encode(other)))["logits"].flip(-1), out["logits"])
 
 
-@pytest.mark.parametrize("pad_id", [0, 7])
-def test_scores_do_not_depend_on_batch_companions_or_padding(method_name, task, tiny_model, pad_id):
+def test_scores_do_not_depend_on_batch_companions(method_name, task, tiny_model):
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
     items = encode(method)
-    together = scorer(**collate(items, pad_id))["logits"]
-    alone = torch.cat([scorer(**collate([item]))["logits"] for item in items])
+    together = scorer(**method.collate(items))["logits"]
+    alone = torch.cat([scorer(**method.collate([item]))["logits"] for item in items])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-4)
     order = [3, 0, 4, 2, 1]
     torch.testing.assert_close(
-        scorer(**collate([items[i] for i in order]))["logits"], together[order], atol=2e-5, rtol=1e-4
+        scorer(**method.collate([items[i] for i in order]))["logits"], together[order], atol=2e-5, rtol=1e-4
     )
 
 
@@ -87,12 +85,12 @@ def test_label_scores_are_the_full_vocabulary_ones(task, tiny_model):
             row.append(sum(logits[len(item.ids) - 1 + n, token] for n, token in enumerate(word)))
         scores.append(torch.stack(row))
     expected = torch.stack(scores).log_softmax(-1)
-    torch.testing.assert_close(scorer(**collate(items))["logits"], expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(scorer(**method.collate(items))["logits"], expected, atol=2e-5, rtol=1e-4)
 
 
 def test_loss_is_mean_nll_and_reaches_every_trainable_weight_only(method_name, task, tiny_model):
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
-    batch = collate(encode(method))
+    batch = method.collate(encode(method))
     out = scorer(**batch)
     expected = -out["logits"][torch.arange(len(TEXTS)), batch["labels"]].mean()
     torch.testing.assert_close(out["loss"], expected)
@@ -111,7 +109,7 @@ def test_loss_is_mean_nll_and_reaches_every_trainable_weight_only(method_name, t
 
 def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task, tiny_model, tmp_path):
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
-    batch = collate(encode(method))
+    batch = method.collate(encode(method))
     folder = tmp_path / "adapter"
     save_artifact(folder, scorer.network, Manifest(method_name, task, {"model_id": "tiny"}))
     manifest = load_manifest(folder)
@@ -145,7 +143,7 @@ def test_changed_or_missing_files_are_refused_by_name(method_name, tiny_model, t
 
 def test_siblings_of_the_family_work(method_name, tiny_qwen3):
     method, scorer = build(method_name, TASKS["two"], tiny_qwen3, lora=LORA)
-    assert scorer(**collate(encode(method)))["logits"].isfinite().all()
+    assert scorer(**method.collate(encode(method)))["logits"].isfinite().all()
 
 
 def test_an_adapter_of_another_shape_is_refused(method_name, tiny_model, tiny_qwen3, tmp_path):
@@ -171,6 +169,6 @@ def test_a_head_made_of_the_label_words_scores_as_label_scoring_does(tiny_model)
     head, classifier = build("classifier_head", SentimentTask(), tiny_model)
     rows = label_scoring.network.lm_head.weight[[ids[0] for ids in words.word_ids]]
     classifier.network.score.weight.data.copy_(rows)
-    expected = label_scoring(**collate(encode(words)))["logits"]
+    expected = label_scoring(**words.collate(encode(words)))["logits"]
     assert expected.std() > 0.1
-    torch.testing.assert_close(classifier(**collate(encode(head)))["logits"], expected)
+    torch.testing.assert_close(classifier(**head.collate(encode(head)))["logits"], expected)

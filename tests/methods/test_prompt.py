@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
-from zhsenti.methods.base import PromptEncoder, collate
+from zhsenti.methods.base import PromptEncoder
 
 ANY_TEXT = st.text(st.characters(), max_size=120)
 
@@ -41,18 +41,6 @@ def test_cut_keeps_prefix_suffix_head_and_tail(tiny_tokenizer, text, max_length,
         assert kept == body[:head] + body[len(body) - (room - head) :]
     else:
         assert item.ids == whole
-
-
-@settings(max_examples=100, deadline=None)
-@given(texts=st.lists(ANY_TEXT, min_size=1, max_size=6))
-def test_collate_pads_right_and_loses_nothing(tiny_tokenizer, texts):
-    encode = PromptEncoder(SentimentTask(max_length=96), tiny_tokenizer)
-    items = [encode(text, 1) for text in texts]
-    batch = collate(items, pad_id=3)
-    for row, length, item in zip(batch["input_ids"].tolist(), batch["lengths"].tolist(), items, strict=True):
-        assert row[:length] == item.ids
-        assert set(row[length:]) <= {3}
-    assert batch["labels"].tolist() == [1] * len(texts)
 
 
 def test_no_room_and_missing_aspect_are_explained(tiny_tokenizer):

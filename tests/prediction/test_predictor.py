@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from zhsenti import SentimentPredictor
 from zhsenti.config import TrainConfig
 from zhsenti.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
 from zhsenti.prediction import command
-from zhsenti.prediction.predictor import token_batches
 from zhsenti.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,11 +131,3 @@ def test_mistakes_give_one_message_and_exit_code_2(flags, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
-
-
-@given(lengths=st.lists(st.integers(1, 300), max_size=60), budget=st.integers(1, 1000))
-def test_token_batches_cover_all_rows_within_budget(lengths, budget):
-    batches = token_batches(lengths, budget)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget

@@ -1,6 +1,6 @@
 """What a method is, and what all methods share: the prompt's ids, the batch, the loss.
 
-Shapes: B reviews in a batch, T tokens, C classes, D hidden size, V vocabulary.
+Shapes: B reviews in a batch, C classes, P hidden states read, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
-from zhsenti.models.backbone import LoraOptions, Precision, add_lora, load_lora
+from zhsenti.models.backbone import LoraOptions, Precision, add_lora, load_lora, unwrap
+from zhsenti.models.decoder import decode
+from zhsenti.models.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -87,27 +89,29 @@ def _join(parts: list[list[int]], slot: list[int]) -> list[int]:
     return joined
 
 
-def collate(batch: Sequence[Encoded], pad_id: int = 0) -> dict[str, Tensor]:
-    """Right-padded ``input_ids`` (B, T), ``lengths`` (B,) and, when every row has one, ``labels`` (B,).
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices, longest first (so that memory trouble and a low ETA show at once), cut into forward passes.
 
-    There is no attention mask: under causal attention a real token never sees the padding to its right, and only
-    positions before the padding are read, so any pad id gives the same scores.
+    A pass holds at most ``budget`` tokens, and at most twice that once its rows are written out for attention; a row
+    that is longer by itself is a pass of its own.
     """
-    width = max(len(item.ids) for item in batch)
-    tensors = {
-        "input_ids": torch.tensor([item.ids + [pad_id] * (width - len(item.ids)) for item in batch]),
-        "lengths": torch.tensor([len(item.ids) for item in batch]),
-    }
-    labels = [item.label for item in batch if item.label is not None]
-    if len(labels) == len(batch):
-        tensors["labels"] = torch.tensor(labels)
-    return tensors
+    batches: list[list[int]] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        tokens += lengths[index]
+        if batches and tokens <= budget and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= 2 * budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            tokens = lengths[index]
+    return batches
 
 
 class Method(ABC):
     """One way to turn a prompt into class log-probabilities. A new one is a file, a registry line and a YAML.
 
-    name  registry key, manifest value; ``head`` names a module that is trained whole and saved with the adapter.
+    name  registry key, manifest value; ``head`` names a module that is trained whole and saved with the adapter;
+    ``continuations`` are token ids to read on after the prompt, each on its own (one empty one: read the prompt alone).
     """
 
     name: ClassVar[str]
@@ -117,6 +121,24 @@ class Method(ABC):
     def __init__(self, task: SentimentTask, tokenizer: PreTrainedTokenizerBase) -> None:
         self.task, self.tokenizer = task, tokenizer
         self.encode = PromptEncoder(task, tokenizer)
+        self.continuations: list[list[int]] = [[]]
+
+    def collate(self, batch: Sequence[Encoded]) -> dict[str, Any]:
+        """``labels`` (B,), when every row has one, and the ``trie`` of all prompts with their continuations.
+
+        Read are a prompt's last token and the tokens of its continuation:
+
+        prompt p1 p2 p3, continuations [], [w1]     reads  p3  p3 w1
+        """
+        rows, reads = [], []
+        for item in batch:
+            for continuation in self.continuations:
+                rows.append(item.ids + continuation)
+                reads.append(range(len(item.ids) - 1, len(rows[-1])))
+        labels = [item.label for item in batch if item.label is not None]
+        # Labels come first: the Trainer takes a batch's size from its first entry.
+        known = {"labels": torch.tensor(labels)} if len(labels) == len(batch) else {}
+        return {**known, "trie": build_trie(rows, reads)}
 
     def notices(self) -> list[str]:
         """Chinese lines the user should read before this method runs (a slow path, say)."""
@@ -127,8 +149,11 @@ class Method(ABC):
         """The frozen backbone with this method's output layer."""
 
     @abstractmethod
-    def log_probs(self, network: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Class log-probabilities, float32 (B, C) in label order; rows sum to one in probability."""
+    def log_probs(self, network: nn.Module, hidden_PD: Tensor) -> Tensor:
+        """Class log-probabilities, float32 (B, C) in label order, from the final hidden states ``collate`` asks for.
+
+        network is the transformers model; rows sum to one in probability.
+        """
 
     def build(
         self,
@@ -153,21 +178,25 @@ class Scorer(nn.Module):
 
     def __init__(self, method: Method, network: nn.Module) -> None:
         super().__init__()
-        self.method, self.network = method, network
+        self.method, self.network, self.checkpointing = method, network, False
+
+    def enable_checkpointing(self) -> None:
+        """Keep only each layer's input for the backward pass: less memory, a third more time."""
+        self.checkpointing = True
+        unwrap(self.network).activation_checkpointing_enable({"use_reentrant": False})  # for decoders `decode` hands on
 
     def forward(
-        self,
-        input_ids: Tensor,
-        lengths: Tensor,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
+        self, trie: TokenTrie, labels: Tensor | None = None, num_items_in_batch: Tensor | int | None = None
     ) -> dict[str, Tensor]:
         """``logits``: log-probabilities (B, C); with labels also ``loss``, the mean negative log-likelihood.
 
         Under gradient accumulation the mean is over all reviews of the update (``num_items_in_batch``), so an update
         does not depend on how its reviews were cut into micro-batches.
         """
-        log_probs_BC = self.method.log_probs(self.network, input_ids, lengths)
+        model: Any = unwrap(self.network)
+        hidden_PD = decode(model.model, trie, checkpointing=self.checkpointing)
+        with torch.autocast(hidden_PD.device.type, enabled=False):
+            log_probs_BC = self.method.log_probs(model, hidden_PD)
         if labels is None:
             return {"logits": log_probs_BC}
         total = F.nll_loss(log_probs_BC, labels, reduction="sum")
@@ -175,13 +204,3 @@ class Scorer(nn.Module):
             "loss": total / (num_items_in_batch if num_items_in_batch is not None else len(labels)),
             "logits": log_probs_BC,
         }
-
-
-def last_hidden(decoder: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-    """Final hidden state of each row's last real token, (B, D).
-
-    tokens   p1 p2 p3 __        lengths = 3
-    hidden   h1 h2 h3 h4              ^ h3 predicts what follows p3; h4 is padding and is never read
-    """
-    hidden_BTD = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
-    return hidden_BTD[torch.arange(len(lengths), device=hidden_BTD.device), lengths - 1]

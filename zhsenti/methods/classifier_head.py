@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zhsenti.methods.base import Method, last_hidden
-from zhsenti.models.backbone import Precision, load_backbone, unwrap
+from zhsenti.methods.base import Method
+from zhsenti.models.backbone import Precision, load_backbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,8 +38,5 @@ class ClassifierHead(Method):
         nn.init.zeros_(head.to(torch.float32).weight)
         return model
 
-    def log_probs(self, network: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        model: Any = unwrap(network)
-        last_BD = last_hidden(model.model, input_ids, lengths)
-        with torch.autocast(last_BD.device.type, enabled=False):
-            return F.log_softmax(model.score(last_BD.float()), dim=-1)
+    def log_probs(self, network: Any, hidden_PD: Tensor) -> Tensor:
+        return F.log_softmax(network.score(hidden_PD.float()), dim=-1)

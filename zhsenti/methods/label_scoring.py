@@ -7,15 +7,15 @@ label words. Trained and used through the same restricted softmax. Shapes: see m
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from zhsenti.labels import SentimentTask
-from zhsenti.methods.base import Method, last_hidden
-from zhsenti.models.backbone import Precision, load_backbone, unwrap
+from zhsenti.methods.base import Method
+from zhsenti.models.backbone import Precision, load_backbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,6 +28,8 @@ class LabelScoring(Method):
     def __init__(self, task: SentimentTask, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(task, tokenizer)
         self.word_ids = [tokenizer.encode(w, add_special_tokens=False, split_special_tokens=True) for w in task.words]
+        if not self.single_token:
+            self.continuations = [ids[:-1] for ids in self.word_ids]
 
     @property
     def single_token(self) -> bool:
@@ -39,46 +41,24 @@ class LabelScoring(Method):
         longer = "、".join(
             f"{w}（{len(ids)}）" for w, ids in zip(self.task.words, self.word_ids, strict=True) if len(ids) > 1
         )
-        return [f"标签词 {longer} 不止一个 token：可以用，但每条要按标签各算一遍，约慢 {len(self.word_ids)} 倍。"]
+        return [f"标签词 {longer} 不止一个 token：可以用，但要算整个词表的概率，略慢。"]
 
     def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
         return load_backbone(folder, AutoModelForCausalLM, precision, use_qlora=use_qlora)
 
-    def log_probs(self, network: nn.Module, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        model = unwrap(network)
+    def log_probs(self, network: Any, hidden_PD: Tensor) -> Tensor:
+        head_VD = network.lm_head.weight
         if self.single_token:
-            last_BD = last_hidden(model.model, input_ids, lengths)
-            rows_CD = model.lm_head.weight[torch.tensor([ids[0] for ids in self.word_ids], device=last_BD.device)]
-            with torch.autocast(last_BD.device.type, enabled=False):
-                return F.log_softmax(F.linear(last_BD.float(), rows_CD.float()), dim=-1)
-        scores_BC = self._word_log_likelihoods(model, input_ids, lengths)
-        return F.log_softmax(scores_BC, dim=-1)
-
-    def _word_log_likelihoods(self, model: PreTrainedModel, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """log p(word_c | prompt_b) over the full vocabulary, summed over the word's tokens, float32 (B, C).
-
-        Every (review, word) pair is one row; with the word w1 w2 after a prompt of three tokens:
-
-        tokens    p1 p2 p3 w1 __        (the word's last token is predicted, never read)
-        predicts  .  .  w1 w2 .         positions length-1 … length-1 + len(word)-1
-        """
-        B, C = len(lengths), len(self.word_ids)
-        longest = max(map(len, self.word_ids))
-        device = input_ids.device
-        words_CN = torch.tensor([ids + [0] * (longest - len(ids)) for ids in self.word_ids], device=device)
-        real_CN = torch.tensor([[n < len(ids) for n in range(longest)] for ids in self.word_ids], device=device)
-
-        rows = F.pad(input_ids, (0, longest - 1)).repeat_interleave(C, dim=0)  # (B*C, T + N - 1)
-        positions = (lengths.repeat_interleave(C) - 1)[:, None] + torch.arange(longest, device=device)  # (B*C, N)
-        words, real = words_CN.repeat(B, 1), real_CN.repeat(B, 1)
-        if longest > 1:
-            rows = rows.scatter(1, positions[:, 1:], words[:, :-1])
-
-        hidden = model.model(input_ids=rows, use_cache=False).last_hidden_state
-        picked = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))  # (B*C, N, D)
-        with torch.autocast(device.type, enabled=False):
-            logits = F.linear(picked.to(model.lm_head.weight.dtype), model.lm_head.weight).float()  # (B*C, N, V)
-        per_token = F.log_softmax(logits, dim=-1).gather(-1, words[..., None]).squeeze(-1)
-        return (per_token * real).sum(-1).view(B, C)
+            rows_CD = head_VD[torch.tensor([ids[0] for ids in self.word_ids], device=head_VD.device)]
+            return F.log_softmax(F.linear(hidden_PD.float(), rows_CD.float()), dim=-1)
+        # log p(word | prompt) over the whole vocabulary, summed over the word's tokens. For words [w1 w2] and [v1]:
+        # state after   p   w1   p
+        # predicts     w1   w2  v1
+        words_L = torch.tensor([token for ids in self.word_ids for token in ids], device=head_VD.device)
+        logits_BLV = F.linear(hidden_PD.to(head_VD.dtype), head_VD).float().view(-1, len(words_L), len(head_VD))
+        index_BL1 = words_L[None, :, None].expand(len(logits_BLV), -1, 1)
+        per_token_BL = F.log_softmax(logits_BLV, dim=-1).gather(-1, index_BL1).squeeze(-1)
+        words = per_token_BL.split([len(ids) for ids in self.word_ids], dim=1)
+        return F.log_softmax(torch.stack([word.sum(1) for word in words], dim=-1), dim=-1)

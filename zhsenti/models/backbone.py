@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,10 @@ class LoraOptions:
 
 @dataclass(frozen=True)
 class Precision:
-    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``."""
+    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``.
+
+    With the name ``int8`` (scoring on CPUs alone) linear layers multiply in int8 and all else is in ``dtype``.
+    """
 
     name: str
     dtype: torch.dtype
@@ -48,7 +52,7 @@ def pick_device() -> torch.device:
 def pick_precision(name: str) -> Precision:
     """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
 
-    Raises ConfigError for fp16 on a CPU: it is far slower than fp32 there.
+    Raises ConfigError for fp16 on a CPU (far slower than fp32 there) and for int8 on a GPU (not built).
     """
     import torch
 
@@ -60,6 +64,10 @@ def pick_precision(name: str) -> Precision:
             name = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
     if name == "fp16" and not on_gpu:
         raise ConfigError("CPU 上不能用 fp16", todo="改用 --precision bf16、fp32 或 auto。")
+    if name == "int8":
+        if on_gpu or not torch.backends.mkldnn.is_available() or platform.machine().lower() not in ("x86_64", "amd64"):
+            raise ConfigError("这台机器上没有 int8 打分", expected="x86 CPU", todo="改用 --precision auto。")
+        return Precision(name, pick_precision("auto").dtype)
     return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name])
 
 
@@ -91,6 +99,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。"
+        ) from error
+
+
+def load_config(folder: Path) -> Any:
+    """The model's transformers configuration, read before any weight."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"读不了 {folder} 的模型配置", found=_first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
 
 

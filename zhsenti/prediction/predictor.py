@@ -15,11 +15,12 @@ from zhsenti.artifact import Manifest, load_manifest
 from zhsenti.errors import ArtifactError, ConfigError, DataError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
-from zhsenti.methods.base import Encoded, Method, Scorer, collate
-from zhsenti.models.backbone import Precision, load_tokenizer, pick_device, pick_precision
+from zhsenti.methods.base import Encoded, Method, Scorer, token_batches
+from zhsenti.models.backbone import Precision, load_tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.int8 import quantise
 from zhsenti.models.sources import ResolvedModel, resolve_model
 
-BATCH_TOKENS = 2048  # padded tokens a forward pass; on two cores wider batches are no faster, only larger
+BATCH_TOKENS = 1024  # a forward pass; on two cores larger ones are no faster, only larger
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,17 @@ class SentimentPredictor:
         self._set_up(self.manifest.task, get_method(self.manifest.method), model)
         use_qlora = bool(self.manifest.base.get("use_qlora"))
         self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora)
+        if self.precision.name == "int8" and use_qlora:
+            raise ConfigError("适配器在 4 比特基座上训练，不能再用 int8", todo="去掉 --precision int8。")
         if merge and use_qlora:
             raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
         if merge:
             self._scorer = Scorer(self.method, self._scorer.network.merge_and_unload())  # type: ignore[operator]
+        self._ready()
+
+    def _ready(self) -> None:
+        if self.precision.name == "int8":
+            quantise(unwrap(self._scorer.network).model)
         self._scorer.eval()
 
     @classmethod
@@ -77,7 +85,8 @@ class SentimentPredictor:
         self.manifest, self.precision = None, pick_precision(precision)
         model = resolve_model(model_name)
         self._set_up(task or SentimentTask(), get_method("label_scoring"), model)
-        self._scorer = self.method.build(model.path, self.precision).eval()
+        self._scorer = self.method.build(model.path, self.precision)
+        self._ready()
         return self
 
     def _set_up(self, task: SentimentTask, method: type[Method], model: ResolvedModel) -> None:
@@ -155,22 +164,11 @@ class SentimentPredictor:
         autocast = torch.autocast(device.type, self.precision.dtype, enabled=self.precision.autocast)
         with autocast, self._without_adapter():
             for batch in token_batches([len(item.ids) for item in items], BATCH_TOKENS):
-                tensors = {k: v.to(device) for k, v in collate([items[i] for i in batch]).items()}
-                scores[batch] = self._scorer(**tensors)["logits"].float().cpu().numpy()
+                trie = self.method.collate([items[i] for i in batch])["trie"].to(device)
+                scores[batch] = self._scorer(trie)["logits"].float().cpu().numpy()
                 if progress:
                     progress(len(batch))
         return scores
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices sorted by length (longest first) and cut so that rows x longest stays within ``budget`` tokens."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:

@@ -1,7 +1,8 @@
-"""Which reviews share a batch: of like length, so that little is padding; decided by seed and epoch alone."""
+"""Which reviews share an update: of like length, so that attention pads little; decided by seed and epoch alone."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -9,20 +10,22 @@ POOL_BATCHES = 50  # batches drawn at random together, then sorted by length ins
 
 
 class LengthBucketSampler:
-    """Batches of indices. Each epoch: shuffle, cut into pools, sort each pool by length, cut into batches, shuffle.
+    """Updates as lists of indices. Each epoch: shuffle, cut into pools, sort each pool by length, cut into batches,
+    shuffle those, and join ``accumulation`` of them to an update.
 
-    The order is a pure function of (lengths, batch_size, seed, epoch): a resumed run sees what an unbroken one would.
-    Every index comes exactly once an epoch.
+    The order is a pure function of (lengths, batch_size, accumulation, seed, epoch): a resumed run sees what an
+    unbroken one would. Every index comes exactly once an epoch.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, lengths: Sequence[int], batch_size: int, accumulation: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.accumulation = lengths, batch_size, accumulation
+        self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return math.ceil(math.ceil(len(self.lengths) / self.batch_size) / self.accumulation)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = random.Random(f"{self.seed}/{self.epoch}")
@@ -32,15 +35,7 @@ class LengthBucketSampler:
         batches = []
         for start in range(0, len(order), pool):
             chunk = sorted(order[start : start + pool], key=lambda i: self.lengths[i])
-            batches += cut(chunk, self.batch_size)
+            batches += [chunk[i : i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
         rng.shuffle(batches)
-        yield from batches
-
-
-def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
-    return [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-
-
-def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """For scoring: all rows sorted by length, longest first, so that memory trouble and a low ETA show at once."""
-    return cut(sorted(range(len(lengths)), key=lambda i: -lengths[i]), batch_size)
+        for start in range(0, len(batches), self.accumulation):
+            yield [index for batch in batches[start : start + self.accumulation] for index in batch]

@@ -13,9 +13,16 @@ MARK = "zhsenti_checkpoint.json"
 NEEDED = ("optimizer.pt", "scheduler.pt", "trainer_state.json", "adapter_model.safetensors")
 
 
-def seal_checkpoint(folder: Path, identity: dict[str, Any]) -> None:
-    """Written last: a checkpoint without this mark, or that differs from it, does not exist for resume."""
-    seal(folder, MARK, {"identity": identity})
+def seal_checkpoint(folder: Path, identity: dict[str, Any], micro_tokens: int) -> None:
+    """Written last: a checkpoint without this mark, or that differs from it, does not exist for resume.
+
+    ``micro_tokens`` is no part of the identity (it changes rounding alone), but resume keeps it, so as to be bit-equal.
+    """
+    seal(folder, MARK, {"identity": identity, "micro_tokens": micro_tokens})
+
+
+def saved_micro_tokens(folder: Path) -> int:
+    return int(json.loads((folder / MARK).read_text(encoding="utf-8"))["micro_tokens"])
 
 
 def fault_of(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from zhsenti.artifact import WEIGHTS, compare_with_saved
-from zhsenti.methods.base import collate
-from zhsenti.training.batching import LengthBucketSampler, sorted_batches
+from zhsenti.methods.base import Encoded, token_batches
+from zhsenti.models.trie import TokenTrie
+from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.checkpoints import seal_checkpoint
 
 
 class SentimentTrainer(Trainer):
     """Trains a ``Scorer``; what differs from the Trainer is only which batches, and what a checkpoint holds.
 
+    The Trainer's batch is a whole update; ``training_step`` cuts it into micro-batches of at most ``micro_tokens``, so
+    memory is bounded by tokens and does not decide what an update is.
     A checkpoint holds the adapter (never the base), optimizer, scheduler, RNG and trainer state, and is sealed last;
     older ones are pruned only after that. No pickled arguments are written.
     """
@@ -33,22 +37,39 @@ class SentimentTrainer(Trainer):
     train_dataset: Any
     eval_dataset: Any
 
-    def __init__(self, *, identity: dict[str, Any], keep: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *, sampler: LengthBucketSampler, micro_tokens: int, identity: dict[str, Any], keep: int, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.identity, self.keep = identity, keep
+        self.sampler, self.micro_tokens, self.identity, self.keep = sampler, micro_tokens, identity, keep
+        self.collate = self.model.method.collate
         self.folder = Path(kwargs["args"].output_dir)
         self.model_accepts_loss_kwargs = True  # the Scorer takes num_items_in_batch
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader:
-        lengths = [len(item.ids) for item in self.train_dataset]
-        sampler = LengthBucketSampler(lengths, self.args.train_batch_size, self.args.seed)
-        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=collate))
+        def update(items: list[Encoded]) -> dict[str, Any]:
+            return {"labels": torch.tensor([item.label for item in items]), "items": items}
+
+        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_sampler=self.sampler, collate_fn=update))
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        batches = sorted_batches([len(item.ids) for item in rows], self.args.eval_batch_size)
-        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=collate))
+        batches = token_batches([len(item.ids) for item in rows], self.micro_tokens)
+        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=self.collate))
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Gradients of one update, summed over its micro-batches; returns the update's mean loss."""
+        items: list[Encoded] = inputs["items"]
+        batches = token_batches([len(item.ids) for item in items], self.micro_tokens)
+        loss = torch.zeros((), device=self.args.device)
+        for number, batch in enumerate(batches, 1):
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(model):
+                loss += super().training_step(model, self.collate([items[i] for i in batch]), num_items_in_batch)
+        return loss
+
+    def _prepare_input(self, data: Any) -> Any:
+        return data.to(self.args.device) if isinstance(data, TokenTrie) else super()._prepare_input(data)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir) if output_dir else self.folder
@@ -58,7 +79,7 @@ class SentimentTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = self.folder / f"checkpoint-{self.state.global_step}"
-        seal_checkpoint(folder, self.identity)
+        seal_checkpoint(folder, self.identity, self.micro_tokens)
         rotate_checkpoints(
             output_dir=str(self.folder),
             save_total_limit=self.keep,

@@ -1,27 +1,169 @@
-"""What a run will cost, said before it starts. Estimates, marked as such."""
+"""What a run will cost, and how it is cut to fit: said before it starts. Estimates, marked as such.
+
+The choice changes how an update is computed, never what it is: any plan gives the same update up to rounding (4-bit
+weights are the exception: they are another base, so they come last and are said aloud).
+"""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-# Share of the measured GEMM peak that LoRA training reached on the 0.5B model (docs/log.md, 2026-11-23).
-EFFICIENCY = 0.5
-# Saved activations of one layer and token, in hidden and intermediate widths (fitted to the same run's peak).
-HIDDEN_COPIES, INTERMEDIATE_COPIES = 24, 12
-RUNTIME_BYTES = 0.9e9  # Python, torch and transformers before any weight
+from zhsenti.errors import ConfigError
+
+# Share of the measured GEMM peak that LoRA training reaches on two cores (docs/results/training.json).
+EFFICIENCY = 0.7
+# Peak over saved activations: gradients in flight and what the allocator keeps (fitted, benchmarks/training.py).
+TRANSIENTS = 1.4
+RUNTIME_BYTES = 1.0e9  # Python, torch, transformers, data; on a GPU its context
+NF4_BYTES = 0.53  # a weight in NF4 with double quantisation (arXiv:2305.14314)
+MICRO_TOKENS = {"cpu": (1536, 1024, 512, 256), "cuda": (16384, 8192, 4096, 2048, 1024, 512)}
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder that decide memory and time, from its transformers configuration."""
+
+    layers: int
+    hidden: int
+    queries: int  # width of all query heads
+    keys: int  # width of all key heads
+    intermediate: int
+    embedding: int  # parameters, once if tied
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        copies = 1 if config.tie_word_embeddings else 2
+        return cls(
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads * head,
+            config.num_key_value_heads * head,
+            config.intermediate_size,
+            config.vocab_size * config.hidden_size * copies,
+        )
+
+    def matrices(self) -> list[tuple[int, int]]:
+        """(in, out) of one layer's linear layers."""
+        D, Q, K, M = self.hidden, self.queries, self.keys, self.intermediate
+        return [(D, Q), (D, K), (D, K), (Q, D), (D, M), (D, M), (M, D)]
+
+    @property
+    def dense(self) -> int:
+        """Parameters that multiply every token."""
+        return self.layers * sum(a * b for a, b in self.matrices())
+
+    def lora(self, r: int) -> int:
+        return self.layers * sum(r * (a + b) for a, b in self.matrices())
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an update is computed: tokens a micro-batch, recomputation, 4-bit base; estimated peak memory in bytes."""
+
+    micro_tokens: int
+    checkpointing: bool
+    qlora: bool
+    memory: float
+
+
+def memory_bytes(
+    shape: Shape, *, tokens: int, weight_bytes: int, checkpointing: bool, qlora: bool, lora_r: int
+) -> float:
+    """Estimated peak of one training process. tokens: of the largest micro-batch; weight_bytes: of one weight.
+
+    A layer keeps for each token its two residuals, two norms, queries, keys, values, attention output and three MLP
+    activations; with checkpointing only its input, and one layer at a time is whole.
+    """
+    weights = shape.dense * (NF4_BYTES if qlora else weight_bytes) + shape.embedding * weight_bytes
+    if qlora:
+        weights += max(a * b for a, b in shape.matrices()) * weight_bytes  # one matrix unpacked
+    kept = 4 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 3 * shape.intermediate
+    layers = shape.layers * shape.hidden + kept if checkpointing else shape.layers * kept
+    adapter = shape.lora(lora_r) * 16  # float32 weight, gradient and Adam's two moments
+    return RUNTIME_BYTES + weights + adapter + TRANSIENTS * tokens * layers * weight_bytes
+
+
+def fit_memory(shape: Shape, budget: float, **options: Any) -> Fit | None:
+    """The fastest way to train within ``budget`` bytes, or None.
+
+    Tried in order: smaller micro-batches, checkpointing, a 4-bit base. Options: ``longest`` row in tokens, ``device``
+    type, ``weight_bytes``, ``lora_r``, ``checkpointing`` (True: always) and ``qlora`` (None: only where needed).
+    """
+    fits = _fits(shape, **options)
+    return next((fit for fit in fits if fit.memory <= budget), None)
+
+
+def smallest_fit(shape: Shape, **options: Any) -> Fit:
+    """What takes least memory, whether it fits or not; options as for ``fit_memory``."""
+    return min(_fits(shape, **options), key=lambda fit: fit.memory)
+
+
+def _fits(
+    shape: Shape,
+    *,
+    longest: int,
+    device: str,
+    weight_bytes: int,
+    lora_r: int,
+    checkpointing: bool,
+    qlora: bool | None,
+) -> Iterator[Fit]:
+    for four_bit in (False, True) if qlora is None else (qlora,):
+        for recompute in (True,) if checkpointing else (False, True):
+            for micro in MICRO_TOKENS[device]:
+                memory = memory_bytes(
+                    shape,
+                    tokens=max(micro, longest),
+                    weight_bytes=weight_bytes,
+                    checkpointing=recompute,
+                    qlora=four_bit,
+                    lora_r=lora_r,
+                )
+                yield Fit(micro, recompute, four_bit, memory)
+
+
+def parse_bytes(text: str) -> float:
+    """``4GB``, ``3.5 GiB``, ``800MB`` in bytes. Raises ConfigError."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?I?)B?\s*", text.upper())
+    if not match or match[2] not in UNITS or float(match[1]) == 0:
+        raise ConfigError("读不懂 memory_budget", expected="如 4GB、3.5GiB、800MB", found=text, todo="写成数字加单位。")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes this process may hold in all: free GPU memory, or free RAM within the container's limit, and its own."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        pass
+    return float(free + psutil.Process().memory_info().rss)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What is printed before the start: the fit, its budget and the run's expected time in seconds."""
+
+    fit: Fit
+    budget: float
     trainable: int
     total: int
     steps: int
     seconds: float
-    memory_bytes: float
 
 
 def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> float:
@@ -35,29 +177,17 @@ def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> fl
     return 2 * size**3 / best
 
 
-def make_plan(network: Any, lengths: dict[str, list[int]], steps: dict[str, float], checkpointing: bool) -> Plan:
-    """lengths: tokens of each ``train`` and ``dev`` prompt; steps: total, epochs, evaluations, batch_size.
+def training_flops(shape: Shape, tokens: int) -> float:
+    """Useful work of a LoRA step: forward 2 N and input gradients 2 N a token; the frozen base has no weight gradients.
 
-    A LoRA step costs 4 N FLOP a token (forward 2 N, input gradients 2 N; the base has no weight gradients), N the
-    parameters outside the embedding; recomputation with gradient checkpointing adds 2 N.
+    LoRA's own products (a hundredth of it) and attention scores are left out.
     """
-    config = network.config.get_text_config() if hasattr(network.config, "get_text_config") else network.config
-    parameters = list(network.named_parameters())
-    total = sum(p.numel() for _, p in parameters)
-    trainable = sum(p.numel() for _, p in parameters if p.requires_grad)
-    embedding = config.vocab_size * config.hidden_size
-    dense = total - embedding
-    first = next(iter(network.parameters()))
-    tokens = sum(lengths["train"]) * steps["epochs"]
-    dev_tokens = sum(lengths["dev"]) * steps["evaluations"]
-    flops = dense * (tokens * (6 if checkpointing else 4) + dev_tokens * 2)
-    seconds = flops / (EFFICIENCY * gemm_flops(first.dtype, first.device))
+    return 4.0 * shape.dense * tokens
 
-    weights = sum(p.numel() * p.element_size() for _, p in parameters) + trainable * 3 * 4
-    per_token = 2 * (HIDDEN_COPIES * config.hidden_size + INTERMEDIATE_COPIES * config.intermediate_size)
-    if first.dtype == torch.float32:
-        per_token *= 2
-    batch_tokens = max(lengths["train"]) * steps["batch_size"]
-    layers = 1 if checkpointing else config.num_hidden_layers
-    activations = batch_tokens * (per_token * layers + (2 * config.hidden_size * config.num_hidden_layers))
-    return Plan(trainable, total, int(steps["total"]), seconds, weights + activations + RUNTIME_BYTES)
+
+def expected_seconds(
+    shape: Shape, *, train_tokens: float, dev_tokens: float, checkpointing: bool, dtype: torch.dtype, device: Any
+) -> float:
+    """Time of a run that trains on ``train_tokens`` (all epochs) and scores ``dev_tokens`` (all evaluations)."""
+    flops = shape.dense * (train_tokens * (6 if checkpointing else 4) + dev_tokens * 2)
+    return flops / (EFFICIENCY * gemm_flops(dtype, device))

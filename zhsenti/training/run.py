@@ -23,7 +23,7 @@ from zhsenti.labels import SentimentTask
 NOT_IDENTITY = {
     "model_name", "dataset", "text_column", "label_column", "aspect_column", "task", "output_dir",
     "resume_from_checkpoint", "wandb_project", "run_name", "logging_steps", "save_total_limit",
-    "gradient_checkpointing",
+    "gradient_checkpointing", "memory_budget",
 }  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     identity = {
         **{k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY},
         "precision": session.precision.name,
+        "use_qlora": session.base["use_qlora"],
         "max_length": task.max_length,
         "method": method_name,
         "task": task.to_dict(),
@@ -121,6 +122,8 @@ def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: Sent
         where: "，".join(f"{label} {n}" for label, n in zip(task.labels, _counts(rows, task), strict=True))
         for where, rows in (("train", session.train_rows), ("dev", session.dev_rows))
     }
+    memory = "显存" if session.device.type == "cuda" else "内存"
+    recompute = "，激活重算（约慢三分之一）" if plan.fit.checkpointing else ""
     cut = sum(item.truncated for item in session.train_items)
     rows = [
         ("方法", session.method.title),
@@ -130,15 +133,16 @@ def _show_plan(console: Console, session: Any, splits: DatasetSplits, task: Sent
         ("训练集", f"{len(session.train_rows)} 条：{counts['train']}"),
         ("验证集", f"{len(session.dev_rows)} 条：{counts['dev']}"),
         ("长度", f"平均 {session.mean_length:.0f} token，上限 {task.max_length}，被截断 {cut} 条"),
-        ("设备", f"{session.device}，{session.precision.name}{'，4 比特基座' if session.config.use_qlora else ''}"),
+        ("设备", f"{session.device}，{session.precision.name}{'，4 比特基座' if plan.fit.qlora else ''}"),
         ("可训练参数", f"{plan.trainable:,} / {plan.total:,}（{plan.trainable / plan.total:.2%}）"),
         ("更新步数", f"{plan.steps}，有效批量 {session.effective_batch}"),
-        ("预计（估算）", f"约 {max(plan.seconds / 60, 0.1):.1f} 分钟，内存约 {plan.memory_bytes / 1e9:.1f} GB"),
+        ("预计（估算）", f"约 {max(plan.seconds / 60, 0.1):.1f} 分钟，{memory}约 {plan.fit.memory / 1e9:.1f} GB"),
+        ("内存安排", f"上限 {plan.budget / 1e9:.1f} GB：每次前向至多 {plan.fit.micro_tokens} token{recompute}"),
     ]
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
-    notices = session.method.notices()
+    notices = session.notices()
     if plan.seconds > 3600 and not session.config.max_train_samples:
         notices.append("预计超过一小时；想先看结果，可加 --max_train_samples 2000 --num_epochs 1。")
     for line in notices:

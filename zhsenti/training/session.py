@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -13,11 +14,14 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import Example
+from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
-from zhsenti.models.backbone import LoraOptions, load_tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.backbone import LoraOptions, load_config, load_tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.decoder import is_known
 from zhsenti.models.sources import resolve_model
-from zhsenti.training.checkpoints import check_same_run, find_checkpoint
+from zhsenti.training.batching import LengthBucketSampler
+from zhsenti.training.checkpoints import check_same_run, find_checkpoint, saved_micro_tokens
 from zhsenti.training.loop import (
     FinalCheckpoint,
     ProgressView,
@@ -26,7 +30,16 @@ from zhsenti.training.loop import (
     accuracy,
     peak_memory_bytes,
 )
-from zhsenti.training.plan import make_plan
+from zhsenti.training.plan import (
+    Fit,
+    Plan,
+    Shape,
+    expected_seconds,
+    fit_memory,
+    free_memory,
+    parse_bytes,
+    smallest_fit,
+)
 from zhsenti.training.tracking import trackers
 
 
@@ -44,51 +57,106 @@ class Session:
         self.config, self.train_rows, self.dev_rows = config, train_rows, dev_rows
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
-        self.base: dict[str, Any] = {
+        tokenizer = load_tokenizer(model.path)
+        self.method = get_method(method_name)(task, tokenizer)
+        self.train_items = [self.method.encode(row.text, row.label, row.aspect) for row in train_rows]
+        self.dev_items = [self.method.encode(row.text, row.label, row.aspect) for row in dev_rows]
+        lengths, dev_lengths = ([len(item.ids) for item in items] for items in (self.train_items, self.dev_items))
+        self.mean_length = sum(lengths) / len(lengths)
+
+        shape = Shape.of(load_config(model.path))
+        budget, fit = self._fit(shape, max(lengths + dev_lengths))
+        self.base = {
             "requested": model.requested,
             "model_id": model.model_id,
             "source": model.source,
             "revision": model.revision,
             "reason": model.reason,
             "precision": self.precision.name,
-            "use_qlora": config.use_qlora,
+            "use_qlora": fit.qlora,
         }
-        tokenizer = load_tokenizer(model.path)
-        self.method = get_method(method_name)(task, tokenizer)
-        self.train_items = [self.method.encode(row.text, row.label, row.aspect) for row in train_rows]
-        self.dev_items = [self.method.encode(row.text, row.label, row.aspect) for row in dev_rows]
 
         set_seed(config.seed)  # before the LoRA weights are drawn
         lora = LoraOptions(config.lora_r, config.lora_alpha, config.lora_dropout, config.lora_target_modules)
-        self.scorer = self.method.build(model.path, self.precision, lora=lora, use_qlora=config.use_qlora)
+        self.scorer = self.method.build(model.path, self.precision, lora=lora, use_qlora=fit.qlora)
         network: Any = self.scorer.network
         self.network = network
         network.peft_config["default"].base_model_name_or_path = model.model_id
-        if config.gradient_checkpointing:
-            network.enable_input_require_grads()
-            unwrap(self.network).activation_checkpointing_enable({"use_reentrant": False})
+        if fit.checkpointing:
+            self.scorer.enable_checkpointing()
 
+        self.sampler = LengthBucketSampler(lengths, config.batch_size, config.gradient_accumulation_steps, config.seed)
         self.effective_batch = config.batch_size * config.gradient_accumulation_steps
-        self.steps_per_epoch = math.ceil(
-            math.ceil(len(train_rows) / config.batch_size) / config.gradient_accumulation_steps
+        self.total_steps = max(1, math.ceil(len(self.sampler) * config.num_epochs))
+        self.eval_steps = min(config.eval_steps or len(self.sampler), self.total_steps)
+        parameters = list(network.parameters())
+        self.plan = Plan(
+            fit,
+            budget,
+            sum(p.numel() for p in parameters if p.requires_grad),
+            sum(_numel(p) for p in parameters),
+            self.total_steps,
+            expected_seconds(
+                shape,
+                train_tokens=sum(lengths) * config.num_epochs,
+                dev_tokens=sum(dev_lengths) * math.ceil(self.total_steps / self.eval_steps),
+                checkpointing=fit.checkpointing,
+                dtype=self.precision.dtype,
+                device=self.device,
+            ),
         )
-        self.total_steps = max(1, math.ceil(self.steps_per_epoch * config.num_epochs))
-        self.eval_steps = min(config.eval_steps or self.steps_per_epoch, self.total_steps)
-        lengths = {"train": [len(i.ids) for i in self.train_items], "dev": [len(i.ids) for i in self.dev_items]}
-        self.mean_length = sum(lengths["train"]) / len(lengths["train"])
-        steps = {
-            "total": self.total_steps,
-            "epochs": config.num_epochs,
-            "evaluations": math.ceil(self.total_steps / self.eval_steps),
-            "batch_size": config.batch_size,
+
+    def _fit(self, shape: Shape, longest: int) -> tuple[float, Fit]:
+        """The memory budget and how training fits it. Raises ConfigError when a budget given is too small."""
+        config, device = self.config, self.device.type
+        budget = parse_bytes(config.memory_budget) if config.memory_budget else 0.9 * free_memory(self.device)
+        options: dict[str, Any] = {
+            "longest": longest,
+            "device": device,
+            "weight_bytes": self.precision.dtype.itemsize,
+            "lora_r": config.lora_r,
+            "checkpointing": config.gradient_checkpointing,
+            "qlora": config.use_qlora,
         }
-        self.plan = make_plan(self.network, lengths, steps, config.gradient_checkpointing)
+        fit = fit_memory(shape, budget, **options)
+        if fit is not None:
+            return budget, fit
+        least = smallest_fit(shape, **options)
+        if config.memory_budget:
+            raise ConfigError(
+                f"{config.memory_budget} 内存放不下这次训练",
+                expected=f"至少约 {least.memory / 1e9:.1f} GB（估算）",
+                todo="加大 --memory_budget，减小 --max_length，或换小一号的基座。",
+            )
+        return budget, least
 
     def find_checkpoint(self, wanted: str, output_dir: Path, identity: dict[str, Any]) -> tuple[Path | None, list[str]]:
         checkpoint, notes = find_checkpoint(wanted, output_dir)
         if checkpoint is not None:
             check_same_run(checkpoint, identity)
+            if not self.config.memory_budget:
+                fit = dataclasses.replace(self.plan.fit, micro_tokens=saved_micro_tokens(checkpoint))
+                self.plan = dataclasses.replace(self.plan, fit=fit)
         return checkpoint, notes
+
+    def notices(self) -> list[str]:
+        """Chinese lines the user should read before this run starts."""
+        lines, fit = self.method.notices(), self.plan.fit
+        if fit.qlora and self.config.use_qlora is None:
+            lines.append(
+                "内存放不下 16 位的基座，改用 4 比特基座：结果会与不量化的略有不同。"
+                "不想量化，请加大 --memory_budget、换小一号的基座，或加 --use_qlora false。"
+            )
+        if fit.memory > self.plan.budget:
+            lines.append(
+                f"估计要 {fit.memory / 1e9:.1f} GB，空闲只有 {self.plan.budget / 1e9:.1f} GB，可能中途内存不足；"
+                "可减小 --max_length 或换小一号的基座。"
+            )
+        if not is_known(unwrap(self.network).model):
+            lines.append("这一类模型没有快速实现，走 transformers 的通用路径：慢一些，内存多一些。")
+        elif self.config.lora_dropout > 0:
+            lines.append("lora_dropout 大于 0 时走通用路径：慢约一半，内存可达估计的数倍。")
+        return lines
 
     def run(
         self, output_dir: Path, checkpoint: Path | None, identity: dict[str, Any], console: Console
@@ -110,6 +178,8 @@ class Session:
             eval_dataset=self.dev_items,
             compute_metrics=accuracy,
             callbacks=callbacks,
+            sampler=self.sampler,
+            micro_tokens=self.plan.fit.micro_tokens,
             identity=identity,
             keep=config.save_total_limit,
         )
@@ -134,8 +204,10 @@ class Session:
             "seconds": round(seconds, 1),
             "reviews_per_second": round(reviews / seconds, 3),
             "peak_memory_gb": round(peak_memory_bytes() / 1e9, 2),
+            "micro_tokens": self.plan.fit.micro_tokens,
+            "gradient_checkpointing": self.plan.fit.checkpointing,
             "estimated_seconds": round(self.plan.seconds, 1),
-            "estimated_memory_gb": round(self.plan.memory_bytes / 1e9, 2),
+            "estimated_memory_gb": round(self.plan.fit.memory / 1e9, 2),
         }
 
     def _arguments(self, output_dir: Path) -> TrainingArguments:
@@ -144,9 +216,7 @@ class Session:
             output_dir=str(output_dir),
             num_train_epochs=config.num_epochs,
             max_steps=self.total_steps,
-            per_device_train_batch_size=config.batch_size,
-            per_device_eval_batch_size=config.batch_size * 2,
-            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            per_device_train_batch_size=self.effective_batch,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.lr_scheduler_type,
             warmup_steps=math.ceil(config.warmup_ratio * self.total_steps),
@@ -178,3 +248,9 @@ class Session:
 
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rsplit("-", 1)[-1]) if checkpoint else 0
+
+
+def _numel(parameter: Any) -> int:
+    """Weights in a tensor; a 4-bit one packs two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return math.prod(state.shape) if state is not None else parameter.numel()

@@ -1,0 +1,212 @@
+"""Our forward and backward against transformers' and peft's on padded rows: the same numbers, whatever is skipped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from zhsenti.models import decoder as decoder_module
+from zhsenti.models import functions
+from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, pick_precision, unwrap
+from zhsenti.models.decoder import decode
+from zhsenti.models.int8 import Int8Linear, quantise
+from zhsenti.models.trie import build_trie
+
+ROWS = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11, 12], [5, 6, 7, 8], [20]]
+READS = [[3], [2], [4, 6], [3], [0]]
+TOKEN_ROWS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_size=1, max_size=8)
+
+
+def network(folder, targets="all-linear", dtype="fp32", dropout=0.0):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    model = load_backbone(folder, AutoModelForCausalLM, pick_precision(dtype))
+    peft = add_lora(model, LoraOptions(4, 8, dropout, targets))
+    with torch.no_grad():
+        for parameter in peft.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    return peft
+
+
+def reference(model, rows, reads):
+    """transformers' own forward, one row at a time."""
+    states = [model(input_ids=torch.tensor([row])).last_hidden_state[0] for row in rows]
+    return torch.cat([state[torch.tensor(wanted)] for state, wanted in zip(states, reads, strict=True)])
+
+
+def gradients(peft):
+    found = {name: p.grad.clone() for name, p in peft.named_parameters() if p.grad is not None}
+    peft.zero_grad(set_to_none=True)
+    return found
+
+
+@given(rows=TOKEN_ROWS, data=st.data())
+def test_trie_holds_every_row_once(rows, data):
+    reads = [data.draw(st.lists(st.integers(0, len(row) - 1), min_size=1, max_size=3)) for row in rows]
+    trie = build_trie(rows, reads)
+    for row, nodes in zip(rows, trie.rows.tolist(), strict=True):
+        assert trie.ids[nodes][: len(row)].tolist() == row
+        assert trie.positions[nodes][: len(row)].tolist() == list(range(len(row)))
+        assert set(nodes[len(row) :]) <= {nodes[len(row) - 1]}
+    prefixes = {tuple(row[: n + 1]) for row in rows for n in range(len(row))}
+    assert len(trie.ids) == len(prefixes)
+    assert trie.rows.flatten()[trie.home].tolist() == list(range(len(trie.ids)))
+    assert sorted([*trie.home.tolist(), *trie.again.tolist()]) == [
+        r * trie.rows.shape[1] + n for r, row in enumerate(rows) for n in range(len(row))
+    ]
+    assert trie.rows.flatten()[trie.again].tolist() == trie.shared[trie.again_of].tolist()
+    assert trie.ids[trie.reads].tolist() == [row[n] for row, places in zip(rows, reads, strict=True) for n in places]
+
+
+@given(rows=TOKEN_ROWS)
+@settings(max_examples=25, deadline=None)
+def test_expand_and_collapse_have_the_gradients_of_plain_indexing(rows):
+    trie = build_trie(rows, [[0]] * len(rows))
+    x = torch.randn(len(trie.ids), 3, dtype=torch.float64, requires_grad=True)
+    # Padded places are never read, so they carry no gradient.
+    real = torch.tensor([[n < len(row) for n in range(trie.rows.shape[1])] for row in rows])[..., None]
+    weights = torch.randn(*trie.rows.shape, 3, dtype=torch.float64) * real
+    (ours,) = torch.autograd.grad((trie.expand(x) * weights).sum(), x)
+    (plain,) = torch.autograd.grad((x[trie.rows] * weights).sum(), x)
+    torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-6)
+    y = torch.randn(*trie.rows.shape, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(len(trie.ids), 3, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((trie.collapse(y) * weights).sum(), y)
+    (plain,) = torch.autograd.grad((y.flatten(0, 1)[trie.home] * weights).sum(), y)
+    torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj,down_proj"])
+@pytest.mark.parametrize("short", [True, False], ids=["products", "fused"])
+@pytest.mark.parametrize("folder", ["tiny_model", "tiny_qwen3"])
+def test_states_and_gradients_are_those_of_transformers(folder, short, targets, checkpointing, request, monkeypatch):
+    monkeypatch.setattr(functions, "SHORT_ROWS", 128 if short else 0)
+    peft = network(request.getfixturevalue(folder), targets)
+    model = unwrap(peft).model
+    expected = reference(model, ROWS, READS)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (expected * weights).sum().backward()
+    expected_gradients = gradients(peft)
+
+    ours = decode(model, build_trie(ROWS, READS), checkpointing=checkpointing)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    (ours * weights).sum().backward()
+    ours_gradients = gradients(peft)
+    assert ours_gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(ours_gradients[name], gradient, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_frozen_weights_have_no_gradient(tiny_model):
+    peft = network(tiny_model)
+    decode(unwrap(peft).model, build_trie(ROWS, READS)).sum().backward()
+    with_gradient = {name for name, p in peft.named_parameters() if p.grad is not None}
+    assert with_gradient == {name for name, p in peft.named_parameters() if p.requires_grad}
+
+
+def test_merged_and_switched_off_adapters_are_seen(tiny_model):
+    peft = network(tiny_model)
+    model, trie = unwrap(peft).model, build_trie(ROWS, READS)
+    with torch.no_grad():
+        adapted = decode(model, trie)
+        with peft.disable_adapter():
+            plain = decode(model, trie)
+            torch.testing.assert_close(plain, reference(model, ROWS, READS), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(plain, adapted, atol=1e-3)
+        peft.merge_adapter()
+        torch.testing.assert_close(decode(model, trie), adapted, atol=1e-4, rtol=1e-4)
+
+
+def test_other_decoders_and_lora_dropout_go_through_transformers(tiny_model, monkeypatch):
+    peft = network(tiny_model, dropout=0.5).eval()
+    model, trie = unwrap(peft).model, build_trie(ROWS, READS)
+    expected = decode(model, trie)
+    monkeypatch.setattr(decoder_module, "is_known", lambda _: False)
+    torch.testing.assert_close(decode(model, trie), expected, atol=1e-5, rtol=1e-5)
+    monkeypatch.undo()
+    calls, forward = [], type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda *a, **k: (calls.append(k), forward(*a, **k))[1])
+    model.train()
+    assert not torch.allclose(decode(model, trie), expected, atol=1e-3)
+    assert len(calls) == 1
+    model.eval()
+    torch.testing.assert_close(decode(model, trie), expected, atol=1e-5, rtol=1e-5)
+    assert len(calls) == 1
+
+
+def test_bf16_is_as_near_to_exact_as_transformers_is(tiny_model):
+    exact = reference(unwrap(network(tiny_model)).model, ROWS, READS).detach()
+    peft = network(tiny_model, dtype="bf16")
+    model = unwrap(peft).model
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        theirs = reference(model, ROWS, READS).float()
+        ours = decode(model, build_trie(ROWS, READS)).float()
+    error, their_error = ((states - exact).square().mean().sqrt() for states in (ours, theirs))
+    assert error < 1.5 * their_error
+    assert error > 0
+
+
+@pytest.mark.parametrize("T", [1, 2, 17])
+def test_attention_by_products_equals_the_fused_kernel(T):
+    torch.manual_seed(T)
+    q, k, v = (torch.randn(3, heads, T, 8, dtype=torch.float32, requires_grad=True) for heads in (6, 2, 2))
+    weights = torch.randn(3, 6, T, 8)
+    ours = functions.ShortAttention.apply(q, k, v, 0.3)
+    fused = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * weights).sum(), (q, k, v)),
+        torch.autograd.grad((fused * weights).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", ["norm", "swiglu"])
+def test_written_gradients_pass_gradcheck(function):
+    torch.manual_seed(0)
+    x, y = (torch.randn(4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    if function == "swiglu":
+        assert torch.autograd.gradcheck(functions.Swiglu.apply, (x, y))
+    else:  # its arithmetic is float32 whatever comes in, so the check is against torch's own, not finite differences
+        weight = torch.randn(6, dtype=torch.float64)
+        ours = functions.RmsNorm.apply(x, weight, 1e-6)
+        theirs = F.rms_norm(x, (6,), weight, 1e-6)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        (mine,), (true,) = torch.autograd.grad((ours * y).sum(), x), torch.autograd.grad((theirs * y).sum(), x)
+        torch.testing.assert_close(mine, true, atol=1e-5, rtol=1e-5)
+
+
+def test_int8_products_are_within_their_rounding():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(64, 48).requires_grad_(False)
+    x = torch.randn(10, 64)
+    x[3] = 0  # an all-zero row has no scale of its own
+    exact, ours = linear(x), Int8Linear(linear)(x)
+    assert ours.dtype == x.dtype
+    torch.testing.assert_close(ours[3], linear.bias)
+    # Two roundings of at most half a step each: s_x |w|₁ / 2 + s_w |x|₁ / 2.
+    steps_x, steps_w = x.abs().amax(1, keepdim=True) / 127, linear.weight.abs().amax(1) / 127
+    bound = steps_x * linear.weight.abs().sum(1) / 2 + steps_w * x.abs().sum(1, keepdim=True) / 2
+    assert ((ours - exact).abs() <= 1.05 * bound + 1e-5).all()
+    assert (ours - exact).abs().max() > 0
+
+
+def test_int8_leaves_lora_as_it_is(tiny_model):
+    peft = network(tiny_model)
+    model, trie = unwrap(peft).model, build_trie(ROWS, READS)
+    with torch.no_grad():
+        exact = decode(model, trie)
+        quantise(model)
+        ours = decode(model, trie)
+    layer = model.layers[0].mlp.down_proj
+    assert isinstance(layer.base_layer, Int8Linear)
+    assert type(layer.lora_A["default"]) is torch.nn.Linear
+    assert F.cosine_similarity(ours, exact).min() > 0.99
+    assert not torch.equal(ours, exact)

@@ -1,0 +1,124 @@
+"""Qwen2, Qwen3 and their like over a TokenTrie: the same mathematics as transformers, with less work and memory.
+
+What is not done: padding, shared beginnings twice, the last layer where nobody reads it, gradients of frozen weights.
+Weights are read in place from the transformers and peft modules; nothing is copied or patched.
+
+Shapes: N nodes, R rows, T longest row, P reads, D hidden size, H heads, d head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from zhsenti.models.functions import LoraLinear, RmsNorm, Swiglu, causal_attention
+from zhsenti.models.trie import TokenTrie
+
+Angles = tuple[Tensor, Tensor]
+
+
+def decode(decoder: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Tensor:
+    """Final hidden states (P, D) of the nodes in ``trie.reads``.
+
+    decoder is the ``model`` of a transformers causal LM, with or without LoRA layers in it. A kind this module does
+    not know, and LoRA dropout in training, go through transformers' forward pass on padded rows: slower, same result.
+    ``checkpointing`` keeps only each layer's input and computes the rest again (Chen et al. 2016, arXiv:1604.06174).
+    """
+    if not is_known(decoder) or (decoder.training and _has_dropout(decoder)):
+        padded = decoder(input_ids=trie.ids[trie.rows], use_cache=False).last_hidden_state
+        return padded.flatten(0, 1)[trie.home[trie.reads]]
+    with torch.autocast(trie.ids.device.type, enabled=False):
+        x_ND = decoder.embed_tokens(trie.ids)
+        cos, sin = decoder.rotary_emb(x_ND, trie.positions[None])
+        angles = cos[0, :, None], sin[0, :, None]  # (N, 1, d)
+        *layers, last = decoder.layers
+        for layer in layers:
+            if checkpointing and torch.is_grad_enabled():
+                x_ND = checkpoint(_layer, layer, x_ND, angles, trie, use_reentrant=False)
+            else:
+                x_ND = _layer(layer, x_ND, angles, trie)
+        return _rms_norm(decoder.norm, _last_layer(last, x_ND, angles, trie))
+
+
+def is_known(decoder: Any) -> bool:
+    """Whether ``decode`` has its own path for this kind of decoder."""
+    config = decoder.config
+    return (
+        config.model_type in ("qwen2", "qwen3")
+        and config.hidden_act == "silu"
+        and set(config.layer_types) == {"full_attention"}
+    )
+
+
+def _has_dropout(decoder: nn.Module) -> bool:
+    return any(m.p > 0 for name, m in decoder.named_modules() if "lora_dropout" in name and isinstance(m, nn.Dropout))
+
+
+def _layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
+    attention = layer.self_attn
+    normed_ND = _rms_norm(layer.input_layernorm, x_ND)
+    # Attention runs over written-out rows; padding is only here, to the right, where no real query sees it.
+    q, k, v = (trie.expand(_heads(attention, name, normed_ND, angles)).transpose(1, 2) for name in "qkv")
+    out = causal_attention(q, k, v, attention.scaling)
+    out_ND = trie.collapse(out.transpose(1, 2).flatten(2))
+    return _mlp(layer, x_ND + linear(attention.o_proj, out_ND))
+
+
+def _last_layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
+    """The layer's output (P, D) where it is read: keys and values are needed everywhere, all else only there."""
+    attention, reads = layer.self_attn, trie.reads
+    normed_ND = _rms_norm(layer.input_layernorm, x_ND)
+    q = _heads(attention, "q", normed_ND[reads], (angles[0][reads], angles[1][reads]))
+    k, v = (trie.expand(_heads(attention, name, normed_ND, angles)) for name in "kv")
+    T = trie.rows.shape[1]
+    row, place = trie.home[reads] // T, trie.home[reads] % T
+    seen_PT = torch.arange(T, device=place.device) <= place[:, None]
+    out = F.scaled_dot_product_attention(
+        q[:, :, None],
+        k[row].transpose(1, 2),
+        v[row].transpose(1, 2),
+        attn_mask=seen_PT[:, None, None],
+        scale=attention.scaling,
+        enable_gqa=True,
+    )
+    return _mlp(layer, x_ND[reads] + linear(attention.o_proj, out.flatten(1)))
+
+
+def _heads(attention: Any, name: str, x_ND: Tensor, angles: Angles) -> Tensor:
+    """Queries, keys or values (N, H, d); the first two normed (Qwen3) and rotated."""
+    heads = linear(getattr(attention, f"{name}_proj"), x_ND).view(len(x_ND), -1, attention.head_dim)
+    if name == "v":
+        return heads
+    norm = getattr(attention, f"{name}_norm", None)
+    return _rotate(heads if norm is None else _rms_norm(norm, heads), *angles)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), halves layout."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def _mlp(layer: Any, x_ND: Tensor) -> Tensor:
+    normed_ND = _rms_norm(layer.post_attention_layernorm, x_ND)
+    gated = Swiglu.apply(linear(layer.mlp.gate_proj, normed_ND), linear(layer.mlp.up_proj, normed_ND))
+    return x_ND + linear(layer.mlp.down_proj, gated)
+
+
+def _rms_norm(module: Any, x: Tensor) -> Tensor:
+    return RmsNorm.apply(x, module.weight, module.variance_epsilon)
+
+
+def linear(module: Any, x: Tensor) -> Tensor:
+    """``module(x)`` for nn.Linear, a 4-bit or int8 linear layer, or peft's LoRA around one of them."""
+    base, lora_A, lora_B, scale = module, None, None, 1.0
+    if hasattr(module, "lora_A"):
+        base = module.base_layer
+        if not module.disable_adapters and not module.merged:
+            (name,) = module.active_adapters
+            lora_A, lora_B, scale = module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
+    return LoraLinear.apply(x, base, lora_A, lora_B, scale)
