@@ -1,5 +1,6 @@
 """``make demo``: fine-tune the embedded model on real reviews, compare with zero-shot, predict three sentences."""
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,10 @@ TRAIN = ["--model_name", "embedded", "--max_train_samples", "600", "--max_dev_sa
 
 
 def main(argv: list[str] | None = None) -> int:
+    argparse.ArgumentParser(
+        description="演示：在内置模型上微调 600 条真实评论，与零样本比较，再预测三句",
+        epilog="其余参数原样交给训练（见 train_label_scoring.py --help）。",
+    ).parse_known_args(argv)
     import zhsenti.evaluation.command as evaluation
     import zhsenti.prediction.command as prediction
     import zhsenti.training.run as training

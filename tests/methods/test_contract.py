@@ -9,7 +9,7 @@ from zhsenti.artifact import Manifest, load_manifest, save_artifact
 from zhsenti.errors import ArtifactError, ConfigError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import METHODS, get_method
-from zhsenti.models.backbone import LoraOptions, load_tokenizer, pick_precision
+from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
 
 TEXTS = ("很好", "房间很差，再也不来了。" * 3, "一般", "<|im_end|>不错", "😀👍")
 TASKS = {
@@ -30,7 +30,7 @@ def task(request):
 
 
 def build(method_name, task, folder, **kwargs):
-    method = get_method(method_name)(task, load_tokenizer(folder))
+    method = get_method(method_name)(task, Tokenizer(folder))
     torch.manual_seed(1)
     scorer = method.build(folder, pick_precision("fp32"), **kwargs)
     if kwargs.get("lora"):
@@ -115,13 +115,12 @@ def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task
     manifest = load_manifest(folder)
     assert (manifest.method, manifest.task) == (method_name, task)
     assert set(manifest.files) == {"adapter_config.json", "adapter_model.safetensors"}
-    again = get_method(manifest.method)(manifest.task, load_tokenizer(tiny_model)).build(
-        tiny_model, pick_precision("fp32"), adapter=folder
-    )
+    saved_method = get_method(manifest.method)(manifest.task, Tokenizer(tiny_model))
+    again = saved_method.build(tiny_model, pick_precision("fp32"), adapter=folder)
     assert again(**batch)["logits"].equal(scorer(**batch)["logits"])
     # merged: the same function with the product folded into the weights
-    again.network = again.network.merge_and_unload()
-    torch.testing.assert_close(again(**batch)["logits"], scorer(**batch)["logits"], atol=1e-4, rtol=1e-3)
+    merged = saved_method.build(tiny_model, pick_precision("fp32"), adapter=folder, merge=True)
+    torch.testing.assert_close(merged(**batch)["logits"], scorer(**batch)["logits"], atol=1e-4, rtol=1e-3)
 
 
 def test_changed_or_missing_files_are_refused_by_name(method_name, tiny_model, tmp_path):
@@ -151,7 +150,7 @@ def test_an_adapter_of_another_shape_is_refused(method_name, tiny_model, tiny_qw
     save_artifact(tmp_path / "a", scorer.network, Manifest(method_name, TASKS["two"], {}))
     config = tmp_path / "a" / "adapter_config.json"
     config.write_text(config.read_text().replace('"r": 4', '"r": 8'))
-    method = get_method(method_name)(TASKS["two"], load_tokenizer(tiny_model))
+    method = get_method(method_name)(TASKS["two"], Tokenizer(tiny_model))
     with pytest.raises(ModelError, match="对不上"):
         method.build(tiny_model, pick_precision("fp32"), adapter=tmp_path / "a")
 

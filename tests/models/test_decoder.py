@@ -12,7 +12,7 @@ from zhsenti.models import decoder as decoder_module
 from zhsenti.models import functions
 from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, pick_precision, unwrap
 from zhsenti.models.decoder import decode
-from zhsenti.models.int8 import Int8Linear, quantise
+from zhsenti.models.int8 import Int8, Int8Linear
 from zhsenti.models.trie import build_trie
 
 ROWS = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11, 12], [5, 6, 7, 8], [20]]
@@ -183,12 +183,18 @@ def test_written_gradients_pass_gradcheck(function):
         torch.testing.assert_close(mine, true, atol=1e-5, rtol=1e-5)
 
 
+def in_int8(linear):
+    parent = torch.nn.Sequential(linear)
+    Int8(parent)
+    return parent[0]
+
+
 def test_int8_products_are_within_their_rounding():
     torch.manual_seed(0)
     linear = torch.nn.Linear(64, 48).requires_grad_(False)
     x = torch.randn(10, 64)
     x[3] = 0  # an all-zero row has no scale of its own
-    exact, ours = linear(x), Int8Linear(linear)(x)
+    exact, ours = linear(x), in_int8(linear)(x)
     assert ours.dtype == x.dtype
     torch.testing.assert_close(ours[3], linear.bias)
     # Two roundings of at most half a step each: s_x |w|₁ / 2 + s_w |x|₁ / 2.
@@ -198,15 +204,40 @@ def test_int8_products_are_within_their_rounding():
     assert (ours - exact).abs().max() > 0
 
 
-def test_int8_leaves_lora_as_it_is(tiny_model):
+def test_int8_never_wraps_around():
+    """The largest input of a token is ±126 steps; a scale rounded down in bf16 must not carry it past 127."""
+    torch.manual_seed(0)
+    x = torch.randn(4096, 8).to(torch.bfloat16)
+    linear = torch.nn.Linear(8, 8, bias=False).to(torch.bfloat16).requires_grad_(False)
+    exact, ours = linear(x).float(), in_int8(linear)(x).float()
+    assert (ours - exact).abs().max() < 0.2
+
+
+def test_int8_leaves_lora_as_it_is_and_can_be_switched_off(tiny_model):
     peft = network(tiny_model)
     model, trie = unwrap(peft).model, build_trie(ROWS, READS)
-    with torch.no_grad():
+    with torch.inference_mode():
         exact = decode(model, trie)
-        quantise(model)
+        int8 = Int8(model)
         ours = decode(model, trie)
+        with int8.off():
+            assert decode(model, trie).equal(exact)
+        assert decode(model, trie).equal(ours)
     layer = model.layers[0].mlp.down_proj
     assert isinstance(layer.base_layer, Int8Linear)
     assert type(layer.lora_A["default"]) is torch.nn.Linear
     assert F.cosine_similarity(ours, exact).min() > 0.99
     assert not torch.equal(ours, exact)
+
+
+def test_int8_rounds_a_shared_input_once(tiny_model, monkeypatch):
+    """q, k and v read the same tensor, gate and up another: four roundings a layer, not seven."""
+    model = unwrap(network(tiny_model)).model
+    Int8(model)
+    rounded = []
+    original = torch.Tensor.bitwise_xor_
+    monkeypatch.setattr(torch.Tensor, "bitwise_xor_", lambda x, y: rounded.append(1) or original(x, y))
+    with torch.inference_mode():
+        decode(model, build_trie(ROWS, READS))
+    # The last layer reads its queries at fewer places than its keys: one more.
+    assert len(rounded) == 4 * len(model.layers) + 1

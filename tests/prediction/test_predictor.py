@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from zhsenti import SentimentPredictor
 from zhsenti.config import TrainConfig
 from zhsenti.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
+from zhsenti.models.backbone import pick_precision
 from zhsenti.prediction import command
 from zhsenti.training.run import train
 
@@ -73,6 +75,22 @@ def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
     before = predictor.log_probs(TEXTS)
     assert not np.allclose(before, bare, atol=1e-4)
     np.testing.assert_array_equal(predictor.log_probs(TEXTS), before)  # the adapter is on again
+
+
+def test_int8_takes_close_calls_again_in_full(adapter, monkeypatch):
+    exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
+    monkeypatch.setattr("zhsenti.prediction.predictor.CLOSE_CALL", 0.0)
+    rough = int8.log_probs(TEXTS)
+    margins = np.abs(rough[:, 0] - rough[:, 1])
+    close = margins < np.median(margins)
+    monkeypatch.setattr("zhsenti.prediction.predictor.CLOSE_CALL", float(np.median(margins)))
+    final, done = int8.log_probs(TEXTS), []
+    bf16 = pick_precision("int8").dtype == torch.bfloat16
+    np.testing.assert_array_equal(final[~close], rough[~close])
+    np.testing.assert_allclose(final[close], exact.log_probs(TEXTS)[close], atol=0.1 if bf16 else 1e-5)
+    np.testing.assert_allclose(rough, final, atol=0.3)
+    int8.log_probs(TEXTS, progress=done.append)
+    assert sum(done) == len(TEXTS)
 
 
 def test_progress_counts_every_text(adapter):

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
-from zhsenti.models.backbone import LoraOptions, Precision, add_lora, load_lora, unwrap
+from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, add_lora, load_lora, unwrap
 from zhsenti.models.decoder import decode
+from zhsenti.models.light import load_light
 from zhsenti.models.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,19 @@ class PromptEncoder:
     split. Only the text slot is cut: head and tail are kept, the literals never shortened.
     """
 
-    def __init__(self, task: SentimentTask, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
         self.task, self.tokenizer = task, tokenizer
         before, after = task.template.split("{text}")
         self._before = [self._segments(part) for part in before.split("{aspect}")]
         self._after = [self._segments(part) for part in after.split("{aspect}")]
 
     def _segments(self, literal: str) -> list[int]:
-        return self.tokenizer.encode(literal, add_special_tokens=False) if literal else []
+        return self.tokenizer.encode(literal) if literal else []
 
     def _slot(self, text: str) -> list[int]:
         # Lone surrogates cannot be UTF-8; they become "?" here instead of an exception inside the tokenizer.
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        # verbose=False: it would warn of texts longer than the model reads, which are cut right after.
-        return self.tokenizer.encode(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return self.tokenizer.encode(clean, split_special_tokens=True)
 
     def __call__(self, text: str, label: int | None = None, aspect: str | None = None) -> Encoded:
         """Ids of the whole prompt. Raises ConfigError when max_length leaves no room for text, or aspect is missing."""
@@ -118,7 +118,7 @@ class Method(ABC):
     title: ClassVar[str]
     head: ClassVar[str | None] = None
 
-    def __init__(self, task: SentimentTask, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
         self.task, self.tokenizer = task, tokenizer
         self.encode = PromptEncoder(task, tokenizer)
         self.continuations: list[list[int]] = [[]]
@@ -163,13 +163,22 @@ class Method(ABC):
         lora: LoraOptions | None = None,
         adapter: Path | None = None,
         use_qlora: bool = False,
+        merge: bool = False,
     ) -> Scorer:
-        """Backbone plus a fresh LoRA (``lora``), a saved one (``adapter``), or neither (zero-shot)."""
+        """Backbone plus a fresh LoRA (``lora``), a saved one (``adapter``), or neither (zero-shot).
+
+        ``merge`` folds the saved one into the backbone's weights. Raises ModelError when the parts do not fit.
+        """
+        if lora is None and not use_qlora and not merge:
+            light = load_light(folder, precision, adapter=adapter, classes=len(self.task.labels) if self.head else 0)
+            if light is not None:
+                return Scorer(self, light)
         network: nn.Module = self.load(folder, precision, use_qlora=use_qlora)
         if lora is not None:
             network = add_lora(network, lora, head=self.head)  # type: ignore[arg-type]
         elif adapter is not None:
             network = load_lora(network, adapter)  # type: ignore[arg-type]
+            network = network.merge_and_unload() if merge else network
         return Scorer(self, network)
 
 

@@ -15,19 +15,19 @@ from torch.nn import functional as F
 
 from zhsenti.labels import SentimentTask
 from zhsenti.methods.base import Method
-from zhsenti.models.backbone import Precision, load_backbone
+from zhsenti.models.backbone import Precision, Tokenizer, load_backbone
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class LabelScoring(Method):
     name = "label_scoring"
     title = "标签打分"
 
-    def __init__(self, task: SentimentTask, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
         super().__init__(task, tokenizer)
-        self.word_ids = [tokenizer.encode(w, add_special_tokens=False, split_special_tokens=True) for w in task.words]
+        self.word_ids = [tokenizer.encode(w, split_special_tokens=True) for w in task.words]
         if not self.single_token:
             self.continuations = [ids[:-1] for ids in self.word_ids]
 

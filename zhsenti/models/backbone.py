@@ -15,7 +15,7 @@ from zhsenti.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,39 @@ def quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+class Tokenizer:
+    """Qwen's tokenizer from its tokenizer.json, without the second that importing transformers for it takes.
+
+    Raises ModelError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as Backend
+        from tokenizers.normalizers import NFC
+
+        path = folder / "tokenizer.json"
+        try:
+            self._backend = Backend.from_file(str(path)) if path.is_file() else _convert_tokenizer(folder)
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise ModelError(
+                f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。"
+            ) from error
+        # As transformers' Qwen2Tokenizer does whatever the file says; a file made from a GGUF lacks it.
+        self._backend.normalizer = NFC()
+        self._backend.no_truncation()
+
+    def encode(self, text: str, *, split_special_tokens: bool = False) -> list[int]:
+        """Ids of ``text`` and nothing around it; control tokens written in it are text with split_special_tokens."""
+        self._backend.encode_special_tokens = split_special_tokens
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+
+def _convert_tokenizer(folder: Path) -> Any:
+    """Older folders hold vocab.json and merges.txt instead."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_loading():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。"
-        ) from error
+    with quiet_loading():
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False).backend_tokenizer
 
 
 def load_config(folder: Path) -> Any:

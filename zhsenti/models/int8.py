@@ -6,16 +6,53 @@ y = s_x s_w (round(x / s_x) round(W / s_w)ᵀ) + b with s = max|row| / 127. The 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Int8:
+    """Turns the frozen linear layers of ``decoder`` into int8, in place; LoRA weights stay as they are."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self.exact = False
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        for path, module in list(decoder.named_modules()):
+            # peft keeps LoRA's A and B under lora_A.<adapter>, and what they are added to as <layer>.base_layer.
+            if type(module) is nn.Linear and "lora_" not in path:
+                parent, _, name = path.rpartition(".")
+                setattr(decoder.get_submodule(parent), name, Int8Linear(module, self))
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside, the layers multiply with their original weights."""
+        try:
+            self.exact = True
+            yield
+        finally:
+            self.exact = False
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, in) as uint8 around 128, and its scales (N, 1); queries, keys and values share one x."""
+        last = self._last
+        if last is None or last[0] is not x:
+            # 126, not 127: a bf16 scale is rounded by up to 1/256, and 127.5 would round to 128 and wrap to -128.
+            scales = x.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(126)
+            # oneDNN multiplies unsigned inputs: shift by 128, which it takes off again as the zero point.
+            shifted = (x / scales).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(128)
+            self._last = last = x, shifted, scales
+        return last[1:]
 
 
 class Int8Linear(nn.Module):
-    """nn.Linear's scores from an int8 copy of its weight (out, in). For inference only."""
+    """nn.Linear's outputs from an int8 copy of its weight (out, in). For inference only."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, int8: Int8) -> None:
         super().__init__()
-        self.bias = linear.bias
+        self.linear, self.int8 = linear, int8
         weight = linear.weight.detach().float()
         self.scales = weight.abs().amax(dim=1).clamp_(min=1e-12).div_(127)
         packed = (weight / self.scales[:, None]).round_().to(torch.int8)
@@ -24,20 +61,12 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in) -> (N, out) in x's type."""
-        scales = x.abs().amax(dim=1, keepdim=True).clamp_(min=1e-12).div_(127)
-        # oneDNN multiplies unsigned inputs: shift by 128, which it takes off again as the zero point.
-        shifted = (x / scales).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(128)
+        bias = self.linear.bias
+        if self.int8.exact:
+            return F.linear(x, self.linear.weight, bias)
+        shifted, scales = self.int8.inputs(x)
         y = torch.ops.onednn.qlinear_pointwise(
             shifted, 1.0, 128, self.packed, self.scales, self.zero_points, None, 1.0, 0, x.dtype, "none", [], ""
         )
         y.mul_(scales)
-        return y if self.bias is None else y.add_(self.bias)
-
-
-def quantise(decoder: nn.Module) -> None:
-    """Turn every frozen linear layer of ``decoder`` into int8, in place; LoRA weights stay as they are."""
-    for module in list(decoder.modules()):
-        for name, child in list(module.named_children()):
-            # peft keeps LoRA's A and B in ModuleDicts, under the adapter's name.
-            if type(child) is nn.Linear and not isinstance(module, nn.ModuleDict):
-                setattr(module, name, Int8Linear(child))
+        return y if bias is None else y.add_(bias)

@@ -15,12 +15,15 @@ from zhsenti.artifact import Manifest, load_manifest
 from zhsenti.errors import ArtifactError, ConfigError, DataError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
-from zhsenti.methods.base import Encoded, Method, Scorer, token_batches
-from zhsenti.models.backbone import Precision, load_tokenizer, pick_device, pick_precision, unwrap
-from zhsenti.models.int8 import quantise
+from zhsenti.methods.base import Encoded, Method, token_batches
+from zhsenti.models.backbone import Precision, Tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.int8 import Int8
 from zhsenti.models.sources import ResolvedModel, resolve_model
 
 BATCH_TOKENS = 1024  # a forward pass; on two cores larger ones are no faster, only larger
+# Log-odds below which an int8 score is taken again in full precision: some two standard deviations of int8's error
+# (docs/log.md, 2026-11-24), so that a label hardly ever depends on the precision.
+CLOSE_CALL = 0.3
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,16 @@ class SentimentPredictor:
         self.precision = _usable(wanted)
         self._set_up(self.manifest.task, get_method(self.manifest.method), model)
         use_qlora = bool(self.manifest.base.get("use_qlora"))
-        self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora)
         if self.precision.name == "int8" and use_qlora:
             raise ConfigError("适配器在 4 比特基座上训练，不能再用 int8", todo="去掉 --precision int8。")
         if merge and use_qlora:
             raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
-        if merge:
-            self._scorer = Scorer(self.method, self._scorer.network.merge_and_unload())  # type: ignore[operator]
+        self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora, merge=merge)
         self._ready()
 
     def _ready(self) -> None:
         if self.precision.name == "int8":
-            quantise(unwrap(self._scorer.network).model)
+            self._int8 = Int8(unwrap(self._scorer.network).model)
         self._scorer.eval()
 
     @classmethod
@@ -91,7 +92,7 @@ class SentimentPredictor:
 
     def _set_up(self, task: SentimentTask, method: type[Method], model: ResolvedModel) -> None:
         self.task, self.base = task, model
-        self.method = method(task, load_tokenizer(model.path))
+        self.method = method(task, Tokenizer(model.path))
 
     @property
     def method_name(self) -> str:
@@ -111,6 +112,7 @@ class SentimentPredictor:
         return twin
 
     _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
+    _int8: Int8 | None = None
 
     def predict(self, text: str, aspect: str | None = None) -> Prediction:
         """One text. Raises DataError when it is empty."""
@@ -160,15 +162,25 @@ class SentimentPredictor:
     @torch.inference_mode()
     def _score(self, items: list[Encoded], progress: Callable[[int], None] | None) -> np.ndarray:
         scores = np.empty((len(items), len(self.task.labels)), dtype=np.float32)
-        device = pick_device()
-        autocast = torch.autocast(device.type, self.precision.dtype, enabled=self.precision.autocast)
+        autocast = torch.autocast(pick_device().type, self.precision.dtype, enabled=self.precision.autocast)
         with autocast, self._without_adapter():
-            for batch in token_batches([len(item.ids) for item in items], BATCH_TOKENS):
-                trie = self.method.collate([items[i] for i in batch])["trie"].to(device)
-                scores[batch] = self._scorer(trie)["logits"].float().cpu().numpy()
-                if progress:
-                    progress(len(batch))
+            self._forward(items, np.arange(len(items)), scores, progress)
+            if self._int8:
+                best = np.sort(scores, axis=1)
+                close = np.flatnonzero(best[:, -1] - best[:, -2] < CLOSE_CALL)
+                with self._int8.off():
+                    self._forward(items, close, scores, None)
         return scores
+
+    def _forward(
+        self, items: list[Encoded], rows: np.ndarray, scores: np.ndarray, progress: Callable[[int], None] | None
+    ) -> None:
+        """Fill ``scores`` (N, C) in ``rows``."""
+        for batch in token_batches([len(items[i].ids) for i in rows], BATCH_TOKENS):
+            trie = self.method.collate([items[i] for i in rows[batch]])["trie"].to(pick_device())
+            scores[rows[batch]] = self._scorer(trie)["logits"].float().cpu().numpy()
+            if progress:
+                progress(len(batch))
 
 
 def _find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:

@@ -17,7 +17,7 @@ from zhsenti.data.sources import Example
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
-from zhsenti.models.backbone import LoraOptions, load_config, load_tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, pick_device, pick_precision, unwrap
 from zhsenti.models.decoder import is_known
 from zhsenti.models.sources import resolve_model
 from zhsenti.training.batching import LengthBucketSampler
@@ -57,7 +57,7 @@ class Session:
         self.config, self.train_rows, self.dev_rows = config, train_rows, dev_rows
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
-        tokenizer = load_tokenizer(model.path)
+        tokenizer = Tokenizer(model.path)
         self.method = get_method(method_name)(task, tokenizer)
         self.train_items = [self.method.encode(row.text, row.label, row.aspect) for row in train_rows]
         self.dev_items = [self.method.encode(row.text, row.label, row.aspect) for row in dev_rows]
