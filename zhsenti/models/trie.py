@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+# Matrix products over a number of nodes that is no multiple of 4 take 3 to 25 % longer (docs/log.md, 2026-11-24).
+ALIGN = 4
+
 
 @dataclass(frozen=True)
 class TokenTrie:
-    """ids, positions  (N,) token and place in its row of every node
-    rows      (R, T) the node at each place of each row; beyond a row's end its last node again
+    """ids, positions  (N,) token and place in its row of every node; N is a multiple of ALIGN
+    rows      (R, T) the node at each place of each row; beyond a row's end a node that is not read there
     home      (N,) the first place in ``rows.flatten()`` of each node
     shared    (S,) nodes that stand in more than one row
     again     (K,) their places other than home, and
@@ -55,7 +58,8 @@ class TokenTrie:
 
 def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> TokenTrie:
     """``reads``: for each row, the positions whose hidden states are wanted, in the order they are returned."""
-    width = max(map(len, rows))
+    shortest = min(range(len(rows)), key=lambda i: len(rows[i]))
+    width = max(*map(len, rows), len(rows[shortest]) + ALIGN - 1)
     children: dict[tuple[int, int], int] = {}
     ids: list[int] = []
     positions: list[int] = []
@@ -81,6 +85,12 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
             path.append(node)
         wanted += [path[place] for place in places]
         table.append(path + path[-1:] * (width - len(path)))
+    # Nodes nobody reads, to the right of the shortest row, where no real token sees them.
+    for place in range(len(rows[shortest]), len(rows[shortest]) - len(ids) % -ALIGN):
+        table[shortest][place:] = [len(ids)] * (width - place)
+        home.append(shortest * width + place)
+        positions.append(place)
+        ids.append(0)
     lists = (ids, positions, table, home, list(shared), again, again_of, wanted)
     return TokenTrie(*(torch.tensor(values, dtype=torch.int64) for values in lists))
 

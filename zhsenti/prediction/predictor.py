@@ -21,9 +21,9 @@ from zhsenti.models.int8 import Int8
 from zhsenti.models.sources import ResolvedModel, resolve_model
 
 BATCH_TOKENS = 1024  # a forward pass; on two cores larger ones are no faster, only larger
-# Log-odds below which an int8 score is taken again in full precision: some two standard deviations of int8's error
+# Log-odds below which an int8 score is taken again in full precision: some 1.4 standard deviations of int8's error
 # (docs/log.md, 2026-11-24), so that a label hardly ever depends on the precision.
-CLOSE_CALL = 0.3
+CLOSE_CALL = 0.25
 
 
 @dataclass(frozen=True)

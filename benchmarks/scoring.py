@@ -1,0 +1,138 @@
+"""Label scoring against the usual recipe, and int8 against bf16: same rows, in turns in one process.
+
+    python benchmarks/scoring.py --model embedded --dataset ChnSentiCorp --json docs/results/scoring.json
+
+textbook  one text at a time, once with each label word after the prompt, logits of the whole vocabulary everywhere
+zhsenti   SentimentPredictor.log_probs        int8  the same with precision="int8"
+
+The textbook takes the first rows of every turn only: it is slow. Useful work of a prompt token is 2 N FLOP (4 N for the
+textbook's two passes would be work it makes for itself); attention scores are left out.
+``--adapter`` scores with a trained adapter in place of the bare model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, load_splits, peak_flops, report
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from zhsenti.data.split import sample
+from zhsenti.errors import exit_on_error
+from zhsenti.models.backbone import load_config, pick_device
+from zhsenti.prediction.predictor import SentimentPredictor
+from zhsenti.training.plan import Shape
+
+TURN, TEXTBOOK_ROWS = 240, 12
+
+
+def textbook_network(predictor: SentimentPredictor, adapter: str | None) -> Any:
+    """The usual way to load one: transformers, and PEFT around it."""
+    network = AutoModelForCausalLM.from_pretrained(predictor.base.path, dtype=predictor.precision.dtype)
+    if adapter:
+        network = PeftModel.from_pretrained(network, adapter)
+    return network.to(pick_device()).eval()
+
+
+@torch.inference_mode()
+def textbook(network: Any, method: Any, texts: list[str]) -> np.ndarray:
+    """Class log-probabilities (N, C) by one full forward pass for each text and label word."""
+    device = pick_device()
+    scores = []
+    for text in texts:
+        prompt = method.encode(text).ids
+        row = []
+        for word in method.word_ids:
+            logits = network(input_ids=torch.tensor([prompt + word], device=device)).logits[0].float().log_softmax(-1)
+            row.append(sum(float(logits[len(prompt) - 1 + n, token]) for n, token in enumerate(word)))
+        scores.append(row)
+    exact = np.array(scores)
+    return exact - np.logaddexp.reduce(exact, axis=1, keepdims=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--adapter", help="训练得到的 lora_adapter 文件夹（默认零样本）")
+    own, rest = parser.parse_known_args(argv)
+    args = arguments("打分速度：zhsenti（bf16、int8）与通常做法，同一进程轮流", 1200, rest)
+    splits = load_splits(args.dataset)
+    rows = sample(splits.test or splits.dev, args.limit, 42)
+    texts, labels = [row.text for row in rows], np.array([row.label for row in rows])
+
+    def load(precision: str) -> SentimentPredictor:
+        if own.adapter:
+            return SentimentPredictor(own.adapter, model_name=args.model, precision=precision)
+        return SentimentPredictor.from_base(args.model, precision=precision)
+
+    systems = {"zhsenti": load("auto")}
+    if not torch.cuda.is_available():
+        systems["int8"] = load("int8")
+    plain = systems["zhsenti"]
+    shape = Shape.of(load_config(plain.base.path))
+    tokens = [len(plain.method.encode(text).ids) for text in texts]
+    seconds = dict.fromkeys(["textbook", *systems], 0.0)
+    possible = dict.fromkeys(["textbook", *systems], 0.0)
+    done = dict.fromkeys(["textbook", *systems], 0)
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in systems}
+    distance = 0.0
+    for predictor in systems.values():
+        predictor.log_probs(texts[:8])  # warm-up
+    network = textbook_network(plain, own.adapter)
+    textbook(network, plain.method, texts[:1])
+    for start in range(0, len(texts), TURN):
+        part = texts[start : start + TURN]
+        for name in ("textbook", *systems):
+            chosen = part[:TEXTBOOK_ROWS] if name == "textbook" else part
+            before = peak_flops(plain.precision.dtype, pick_device())
+            began = time.perf_counter()
+            found = textbook(network, plain.method, chosen) if name == "textbook" else systems[name].log_probs(chosen)
+            spent = time.perf_counter() - began
+            seconds[name] += spent
+            possible[name] += spent * (before + peak_flops(plain.precision.dtype, pick_device())) / 2
+            done[name] += len(chosen)
+            if name == "textbook":
+                exact = found
+            else:
+                scores[name].append(found)
+            if name == "zhsenti":
+                distance = max(distance, float(np.abs(np.exp(found[: len(exact)]) - np.exp(exact)).max()))
+            print(f"  {name:9} {start + len(chosen)} 条：{len(chosen) / spent:.2f} 条/秒", flush=True)
+
+    ours = np.concatenate(scores["zhsenti"])
+    lora = shape.lora(int(plain.manifest.training["settings"]["lora_r"])) if plain.manifest else 0
+    figures = {
+        **{f"{name}_reviews_per_s": done[name] / seconds[name] for name in seconds},
+        "zhsenti_tokens_per_s": sum(tokens) / seconds["zhsenti"],
+        "gemm_peak_gflops": possible["zhsenti"] / seconds["zhsenti"] / 1e9,
+        "largest_difference_to_textbook": distance,
+        "accuracy": float((ours.argmax(1) == labels).mean()),
+    }
+    if "int8" in systems:
+        small = np.concatenate(scores["int8"])
+        figures |= {
+            "int8_accuracy": float((small.argmax(1) == labels).mean()),
+            "int8_largest_difference": float(np.abs(np.exp(small) - np.exp(ours)).max()),
+        }
+    figures |= {
+        "scoring_speedup_vs_textbook": (done["zhsenti"] / seconds["zhsenti"])
+        / (done["textbook"] / seconds["textbook"]),
+        "scoring_share_of_gemm_peak": 2.0 * (shape.dense + lora) * sum(tokens) / possible["zhsenti"],
+    }
+    if "int8" in systems:
+        figures |= {
+            "int8_speedup": seconds["zhsenti"] / seconds["int8"],
+            "int8_agreement": float((small.argmax(1) == ours.argmax(1)).mean()),
+        }
+    details = {"adapter": bool(own.adapter), "mean_tokens": sum(tokens) / len(tokens)}
+    report("scoring", args, figures, rows, details)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_error(main, sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""Every benchmark runs whole on the tiny model, ends with its promised lines and writes where its figures come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CLOSING = {
+    "training": ["training_speedup_vs_textbook", "training_share_of_gemm_peak", "training_peak_memory_gb"],
+    "scoring": ["scoring_speedup_vs_textbook", "scoring_share_of_gemm_peak", "int8_speedup", "int8_agreement"],
+    "startup": ["startup_overhead_s", "help_s"],
+    "scaling": ["scoring_reviews_worst_growth", "training_tokens_worst_growth"],
+}
+LIMIT = {"training": 24, "scoring": 12, "startup": 1, "scaling": 40}
+
+
+@pytest.mark.parametrize("name", CLOSING)
+def test_benchmark(name, tiny_model, review_csv, tmp_path):
+    out = tmp_path / f"{name}.json"
+    command = [sys.executable, f"benchmarks/{name}.py", "--model", str(tiny_model), "--dataset", str(review_csv),
+               "--limit", str(LIMIT[name]), "--json", str(out)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ZHSENTI_CACHE": str(tmp_path)},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    values = dict(line.split(": ") for line in done.stdout.splitlines() if line.count(": ") == 1)
+    written = json.loads(out.read_text(encoding="utf-8"))
+    for line in CLOSING[name]:
+        assert float(values[line]) == pytest.approx(written["figures"][line], rel=1e-3)
+    assert set(written["provenance"]) >= {"command", "rows_sha256", "machine", "versions"}
+    if name == "training":
+        curve = written["losses"]
+        assert len(curve["zhsenti"]) == len(curve["dynamic_labels"]) == 2
+        assert written["figures"]["loss_distance_zhsenti"] < 0.02
+    if name == "scaling":
+        assert out.with_suffix(".png").stat().st_size > 10_000
