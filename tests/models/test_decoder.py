@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from zhsenti.models import functions
 from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, pick_precision, unwrap
 from zhsenti.models.decoder import decode
 from zhsenti.models.int8 import Int8, Int8Linear
-from zhsenti.models.trie import ALIGN, build_trie
+from zhsenti.models.trie import ALIGN, SLACK, build_trie
 
 ROWS = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11, 12], [5, 6, 7, 8], [20]]
 READS = [[3], [2], [4, 6], [3], [0]]
@@ -49,17 +51,32 @@ def gradients(peft):
 def test_trie_holds_every_row_once(rows, data):
     reads = [data.draw(st.lists(st.integers(0, len(row) - 1), min_size=1, max_size=3)) for row in rows]
     trie = build_trie(rows, reads)
-    for row, nodes in zip(rows, trie.rows.tolist(), strict=True):
-        assert trie.ids[nodes][: len(row)].tolist() == row
-        assert trie.positions[nodes][: len(row)].tolist() == list(range(len(row)))
     prefixes = {tuple(row[: n + 1]) for row in rows for n in range(len(row))}
     assert len(trie.ids) == -(-len(prefixes) // ALIGN) * ALIGN
-    assert trie.rows.flatten()[trie.home].tolist() == list(range(len(trie.ids)))
-    real = sorted([*trie.home[: len(prefixes)].tolist(), *trie.again.tolist()])
-    assert real == [r * trie.rows.shape[1] + n for r, row in enumerate(rows) for n in range(len(row))]
+
+    written = [ids for block in trie.expand(trie.ids) for ids in block.tolist()]
+    positions = [places for block in trie.expand(trie.positions) for places in block.tolist()]
+    longest_first = sorted(rows, key=lambda row: -len(row))
+    for row, ids, places in zip(longest_first, written, positions, strict=True):
+        assert ids[: len(row)] == row
+        assert places[: len(row)] == list(range(len(row)))
+    ends = iter(map(len, longest_first))
+    for R, T in trie.blocks[:-1]:  # the last one may be wider, to hold the nodes that fill up
+        assert all((1 - SLACK) * T <= next(ends) <= T for _ in range(R))
+
+    assert trie.places[trie.home].tolist() == list(range(len(trie.ids)))
+    starts = itertools.accumulate((T for R, T in trie.blocks for _ in range(R)), initial=0)
+    real = [start + n for row, start in zip(longest_first, starts, strict=False) for n in range(len(row))]
+    assert sorted([*trie.home[: len(prefixes)].tolist(), *trie.again.tolist()]) == real
     assert not set(real) & set(trie.home[len(prefixes) :].tolist())  # filled up outside every row
-    assert trie.rows.flatten()[trie.again].tolist() == trie.shared[trie.again_of].tolist()
-    assert trie.ids[trie.reads].tolist() == [row[n] for row, places in zip(rows, reads, strict=True) for n in places]
+    assert trie.places[trie.again].tolist() == trie.shared[trie.again_of].tolist()
+
+    wanted = [row[: n + 1] for row, places in zip(rows, reads, strict=True) for n in places]
+    assert trie.ids[trie.reads].tolist() == [path[-1] for path in wanted]
+    for path, seen in zip(wanted, trie.seen, strict=True):
+        on_the_way = sorted(seen.nonzero().flatten().tolist(), key=lambda node: int(trie.positions[node]))
+        assert trie.ids[on_the_way].tolist() == path
+        assert on_the_way[-1] in trie.reads
 
 
 @given(rows=TOKEN_ROWS)
@@ -68,24 +85,29 @@ def test_expand_and_collapse_have_the_gradients_of_plain_indexing(rows):
     trie = build_trie(rows, [[0]] * len(rows))
     x = torch.randn(len(trie.ids), 3, dtype=torch.float64, requires_grad=True)
     # Padded places are never read, so they carry no gradient.
-    real = torch.tensor([[n < len(row) for n in range(trie.rows.shape[1])] for row in rows])[..., None]
-    weights = torch.randn(*trie.rows.shape, 3, dtype=torch.float64) * real
-    (ours,) = torch.autograd.grad((trie.expand(x) * weights).sum(), x)
-    (plain,) = torch.autograd.grad((x[trie.rows] * weights).sum(), x)
+    real = torch.zeros(len(trie.places), 1, dtype=torch.float64)
+    real[torch.cat([trie.home, trie.again])] = 1
+    weights = torch.randn(len(trie.places), 3, dtype=torch.float64) * real
+    flat = torch.cat([block.flatten(0, 1) for block in trie.expand(x)])
+    (ours,) = torch.autograd.grad((flat * weights).sum(), x)
+    (plain,) = torch.autograd.grad((x[trie.places] * weights).sum(), x)
     torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-6)
-    y = torch.randn(*trie.rows.shape, 3, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(len(trie.places), 3, dtype=torch.float64, requires_grad=True)
+    blocks = [
+        part.view(R, T, 3) for part, (R, T) in zip(y.split([R * T for R, T in trie.blocks]), trie.blocks, strict=True)
+    ]
     weights = torch.randn(len(trie.ids), 3, dtype=torch.float64)
-    (ours,) = torch.autograd.grad((trie.collapse(y) * weights).sum(), y)
-    (plain,) = torch.autograd.grad((y.flatten(0, 1)[trie.home] * weights).sum(), y)
+    (ours,) = torch.autograd.grad((trie.collapse(blocks) * weights).sum(), y)
+    (plain,) = torch.autograd.grad((y[trie.home] * weights).sum(), y)
     torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("targets", ["all-linear", "q_proj,down_proj"])
-@pytest.mark.parametrize("short", [True, False], ids=["products", "fused"])
+@pytest.mark.parametrize("block", [2, 64])
 @pytest.mark.parametrize("folder", ["tiny_model", "tiny_qwen3"])
-def test_states_and_gradients_are_those_of_transformers(folder, short, targets, checkpointing, request, monkeypatch):
-    monkeypatch.setattr(functions, "SHORT_ROWS", 128 if short else 0)
+def test_states_and_gradients_are_those_of_transformers(folder, block, targets, checkpointing, request, monkeypatch):
+    monkeypatch.setattr(functions, "BLOCK", block)
     peft = network(request.getfixturevalue(folder), targets)
     model = unwrap(peft).model
     expected = reference(model, ROWS, READS)
@@ -133,10 +155,10 @@ def test_other_decoders_and_lora_dropout_go_through_transformers(tiny_model, mon
     monkeypatch.setattr(type(model), "forward", lambda *a, **k: (calls.append(k), forward(*a, **k))[1])
     model.train()
     assert not torch.allclose(decode(model, trie), expected, atol=1e-3)
-    assert len(calls) == 1
+    assert len(calls) == len(trie.blocks)
     model.eval()
     torch.testing.assert_close(decode(model, trie), expected, atol=1e-5, rtol=1e-5)
-    assert len(calls) == 1
+    assert len(calls) == len(trie.blocks)
 
 
 def test_bf16_is_as_near_to_exact_as_transformers_is(tiny_model):
@@ -151,12 +173,12 @@ def test_bf16_is_as_near_to_exact_as_transformers_is(tiny_model):
     assert error > 0
 
 
-@pytest.mark.parametrize("T", [1, 2, 17])
-def test_attention_by_products_equals_the_fused_kernel(T):
+@pytest.mark.parametrize("T", [1, 2, 64, 65, 150])
+def test_attention_in_blocks_equals_the_fused_kernel(T):
     torch.manual_seed(T)
     q, k, v = (torch.randn(3, heads, T, 8, dtype=torch.float32, requires_grad=True) for heads in (6, 2, 2))
     weights = torch.randn(3, 6, T, 8)
-    ours = functions.ShortAttention.apply(q, k, v, 0.3)
+    ours = functions.BlockAttention.apply(q, k, v, 0.3)
     fused = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, fused, atol=1e-5, rtol=1e-5)
     for mine, theirs in zip(
@@ -212,21 +234,24 @@ def test_int8_never_wraps_around():
     assert (ours - exact).abs().max() < 0.2
 
 
-def test_int8_leaves_lora_as_it_is_and_can_be_switched_off(tiny_model):
+def test_int8_holds_lora_and_can_be_switched_off(tiny_model):
     peft = network(tiny_model)
     model, trie = unwrap(peft).model, build_trie(ROWS, READS)
     with torch.inference_mode():
         exact = decode(model, trie)
+        with peft.disable_adapter():
+            bare = decode(model, trie)
         int8 = Int8(model)
         ours = decode(model, trie)
         with int8.off():
             assert decode(model, trie).equal(exact)
         assert decode(model, trie).equal(ours)
     layer = model.layers[0].mlp.down_proj
-    assert isinstance(layer.base_layer, Int8Linear)
-    assert type(layer.lora_A["default"]) is torch.nn.Linear
+    assert isinstance(layer, Int8Linear)
+    assert not any(isinstance(module, Int8Linear) for module in layer.original.modules())
     assert F.cosine_similarity(ours, exact).min() > 0.99
     assert not torch.equal(ours, exact)
+    assert (ours - exact).norm() < 0.1 * (bare - exact).norm()
 
 
 def test_int8_rounds_a_shared_input_once(tiny_model, monkeypatch):

@@ -77,13 +77,14 @@ def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
     np.testing.assert_array_equal(predictor.log_probs(TEXTS), before)  # the adapter is on again
 
 
-def test_int8_takes_close_calls_again_in_full(adapter, monkeypatch):
+def test_int8_takes_close_calls_again_in_full(adapter):
     exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
-    monkeypatch.setattr("zhsenti.prediction.predictor.CLOSE_CALL", 0.0)
+    assert 0 < int8._close_call < 0.5
+    int8._close_call = 0.0
     rough = int8.log_probs(TEXTS)
     margins = np.abs(rough[:, 0] - rough[:, 1])
     close = margins < np.median(margins)
-    monkeypatch.setattr("zhsenti.prediction.predictor.CLOSE_CALL", float(np.median(margins)))
+    int8._close_call = float(np.median(margins))
     final, done = int8.log_probs(TEXTS), []
     bf16 = pick_precision("int8").dtype == torch.bfloat16
     np.testing.assert_array_equal(final[~close], rough[~close])
@@ -91,6 +92,17 @@ def test_int8_takes_close_calls_again_in_full(adapter, monkeypatch):
     np.testing.assert_allclose(rough, final, atol=0.3)
     int8.log_probs(TEXTS, progress=done.append)
     assert sum(done) == len(TEXTS)
+    np.testing.assert_allclose(int8.zero_shot().log_probs(TEXTS), exact.zero_shot().log_probs(TEXTS), atol=0.3)
+
+
+def test_the_error_of_int8_is_that_of_a_difference(adapter, monkeypatch):
+    """Two labels: the root mean square of what int8 changes in log p1 - log p0."""
+    exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
+    rough, full = np.zeros((3, 2)), np.array([[0.1, -0.2], [0.0, 0.0], [-0.3, 0.3]])
+    scores = iter([rough, full])
+    monkeypatch.setattr(int8, "_score", lambda *_: next(scores))
+    assert int8._int8_error() == pytest.approx(np.sqrt((0.3**2 + 0.6**2) / 3))
+    assert exact._close_call == 0
 
 
 def test_progress_counts_every_text(adapter):

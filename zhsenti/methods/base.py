@@ -92,14 +92,13 @@ def _join(parts: list[list[int]], slot: list[int]) -> list[int]:
 def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Indices, longest first (so that memory trouble and a low ETA show at once), cut into forward passes.
 
-    A pass holds at most ``budget`` tokens, and at most twice that once its rows are written out for attention; a row
-    that is longer by itself is a pass of its own.
+    A pass holds at most ``budget`` tokens; a row that is longer by itself is a pass of its own.
     """
     batches: list[list[int]] = []
     tokens = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         tokens += lengths[index]
-        if batches and tokens <= budget and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= 2 * budget:
+        if batches and tokens <= budget:
             batches[-1].append(index)
         else:
             batches.append([index])

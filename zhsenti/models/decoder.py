@@ -3,7 +3,7 @@
 What is not done: padding, shared beginnings twice, the last layer where nobody reads it, gradients of frozen weights.
 Weights are read in place from the transformers and peft modules; nothing is copied or patched.
 
-Shapes: N nodes, R rows, T longest row, P reads, D hidden size, H heads, d head size.
+Shapes: N nodes, Q reads, D hidden size, H heads, d head size; R rows of T places in a block.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from zhsenti.models.functions import LoraLinear, RmsNorm, Swiglu, causal_attention
+from zhsenti.models.functions import LoraLinear, RmsNorm, Swiglu, causal_attention, lora_parts
+from zhsenti.models.int8 import Int8Linear
 from zhsenti.models.trie import TokenTrie
 
 Angles = tuple[Tensor, Tensor]
 
 
 def decode(decoder: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Tensor:
-    """Final hidden states (P, D) of the nodes in ``trie.reads``.
+    """Final hidden states (Q, D) of the nodes in ``trie.reads``.
 
     decoder is the ``model`` of a transformers causal LM, with or without LoRA layers in it. A kind this module does
     not know, and LoRA dropout in training, go through transformers' forward pass on padded rows: slower, same result.
     ``checkpointing`` keeps only each layer's input and computes the rest again (Chen et al. 2016, arXiv:1604.06174).
     """
     if not is_known(decoder) or (decoder.training and _has_dropout(decoder)):
-        padded = decoder(input_ids=trie.ids[trie.rows], use_cache=False).last_hidden_state
-        return padded.flatten(0, 1)[trie.home[trie.reads]]
+        blocks = [decoder(input_ids=ids, use_cache=False).last_hidden_state for ids in trie.expand(trie.ids)]
+        return trie.collapse(blocks)[trie.reads]
     with torch.autocast(trie.ids.device.type, enabled=False):
         x_ND = decoder.embed_tokens(trie.ids)
         cos, sin = decoder.rotary_emb(x_ND, trie.positions[None])
@@ -62,30 +63,30 @@ def _layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
     attention = layer.self_attn
     normed_ND = _rms_norm(layer.input_layernorm, x_ND)
     # Attention runs over written-out rows; padding is only here, to the right, where no real query sees it.
-    q, k, v = (trie.expand(_heads(attention, name, normed_ND, angles)).transpose(1, 2) for name in "qkv")
-    out = causal_attention(q, k, v, attention.scaling)
-    out_ND = trie.collapse(out.transpose(1, 2).flatten(2))
+    written = (trie.expand(_heads(attention, name, normed_ND, angles)) for name in "qkv")
+    blocks = [
+        causal_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attention.scaling)
+        for q, k, v in zip(*written, strict=True)
+    ]
+    out_ND = trie.collapse([out.transpose(1, 2).flatten(2) for out in blocks])
     return _mlp(layer, x_ND + linear(attention.o_proj, out_ND))
 
 
 def _last_layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
-    """The layer's output (P, D) where it is read: keys and values are needed everywhere, all else only there."""
+    """The layer's output (Q, D) where it is read: keys and values are needed everywhere, all else only there."""
     attention, reads = layer.self_attn, trie.reads
     normed_ND = _rms_norm(layer.input_layernorm, x_ND)
-    q = _heads(attention, "q", normed_ND[reads], (angles[0][reads], angles[1][reads]))
-    k, v = (trie.expand(_heads(attention, name, normed_ND, angles)) for name in "kv")
-    T = trie.rows.shape[1]
-    row, place = trie.home[reads] // T, trie.home[reads] % T
-    seen_PT = torch.arange(T, device=place.device) <= place[:, None]
-    out = F.scaled_dot_product_attention(
-        q[:, :, None],
-        k[row].transpose(1, 2),
-        v[row].transpose(1, 2),
-        attn_mask=seen_PT[:, None, None],
+    q_QHd = _heads(attention, "q", normed_ND[reads], (angles[0][reads], angles[1][reads]))
+    k_NHd, v_NHd = (_heads(attention, name, normed_ND, angles) for name in "kv")
+    out_HQd = F.scaled_dot_product_attention(
+        q_QHd.transpose(0, 1)[None],
+        k_NHd.transpose(0, 1)[None],
+        v_NHd.transpose(0, 1)[None],
+        attn_mask=trie.seen,
         scale=attention.scaling,
         enable_gqa=True,
-    )
-    return _mlp(layer, x_ND[reads] + linear(attention.o_proj, out.flatten(1)))
+    )[0]
+    return _mlp(layer, x_ND[reads] + linear(attention.o_proj, out_HQd.transpose(0, 1).flatten(1)))
 
 
 def _heads(attention: Any, name: str, x_ND: Tensor, angles: Angles) -> Tensor:
@@ -114,11 +115,9 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
 
 
 def linear(module: Any, x: Tensor) -> Tensor:
-    """``module(x)`` for nn.Linear, a 4-bit or int8 linear layer, or peft's LoRA around one of them."""
-    base, lora_A, lora_B, scale = module, None, None, 1.0
-    if hasattr(module, "lora_A"):
-        base = module.base_layer
-        if not module.disable_adapters and not module.merged:
-            (name,) = module.active_adapters
-            lora_A, lora_B, scale = module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
-    return LoraLinear.apply(x, base, lora_A, lora_B, scale)
+    """``module(x)`` for nn.Linear, a 4-bit linear layer, LoRA around one of them, or what Int8 made of these."""
+    if isinstance(module, Int8Linear):
+        if not module.int8.exact:
+            return module(x)
+        module = module.original
+    return LoraLinear.apply(x, *lora_parts(module))

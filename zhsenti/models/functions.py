@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from zhsenti.models.int8 import Int8Linear
-
-# On a CPU, rows up to here are faster by plain products than by the fused kernel (docs/log.md, 2026-11-23: a layer's
-# backward over 1,024 tokens takes 9 against 22 ms in rows of 51, 29 against 19 in rows of 256).
-SHORT_ROWS = 128
+# Queries that attend at once on a CPU: their scores stay in the cache. Forward and backward are twice as fast as the
+# fused kernel in rows of 256 tokens, twice to four times in shorter ones (docs/log.md, 2026-11-24).
+BLOCK = 64
 
 
 def dense_weight(base: Any, dtype: torch.dtype) -> Tensor:
@@ -29,20 +27,31 @@ def dense_weight(base: Any, dtype: torch.dtype) -> Tensor:
     return dequantize_4bit(base.weight.data, state).to(dtype)
 
 
+def lora_parts(module: Any) -> tuple[Any, Tensor | None, Tensor | None, float]:
+    """The frozen layer, A, B and s of a LoRA layer (peft's or ours); None for A and B without one, or switched off."""
+    if not hasattr(module, "lora_A"):
+        return module, None, None, 1.0
+    if module.disable_adapters or module.merged:
+        return module.base_layer, None, None, 1.0
+    (name,) = module.active_adapters
+    return module.base_layer, module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name]
+
+
 class LoraLinear(Function):
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ with W, b frozen (Hu et al. 2021, arXiv:2106.09685). Keeps x alone.
+    """y = x Wᵀ + b + s h Bᵀ, h = x Aᵀ, with W, b frozen (Hu et al. 2021, arXiv:2106.09685). Keeps x and h.
 
     x (N, in), W (out, in), A (r, in), B (out, r); A and B are float32 and multiply in x's type.
-    Backward with g = dL/dy:  dx = g W + s (g B) A,  dA = s (g B)ᵀ x,  dB = s gᵀ (x Aᵀ).
+    Backward with g = dL/dy:  dx = g W + s (g B) A,  dA = s (g B)ᵀ x,  dB = s gᵀ h.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Any, lora_A: Tensor | None, lora_B: Tensor | None, scale: float) -> Tensor:
-        y = base(x) if isinstance(base, Int8Linear) else F.linear(x, dense_weight(base, x.dtype), base.bias)
+        y = F.linear(x, dense_weight(base, x.dtype), base.bias)
         ctx.base, ctx.scale = base, scale
         if lora_A is not None and lora_B is not None:
-            ctx.save_for_backward(x, lora_A, lora_B)
-            y.addmm_(x @ lora_A.to(x.dtype).t(), lora_B.to(x.dtype).t(), alpha=scale)
+            h = x @ lora_A.to(x.dtype).t()
+            ctx.save_for_backward(x, h, lora_A, lora_B)
+            y.addmm_(h, lora_B.to(x.dtype).t(), alpha=scale)
         return y
 
     @staticmethod
@@ -51,13 +60,13 @@ class LoraLinear(Function):
         saved = ctx.saved_tensors  # read once: with checkpointing a second read would recompute the layer
         if not saved:
             return g_x, None, None, None, None
-        x, lora_A, lora_B = saved
+        x, h, lora_A, lora_B = saved
         A, B = lora_A.to(g.dtype), lora_B.to(g.dtype)
         g_h = (g @ B).mul_(ctx.scale)
         if g_x is not None:
             g_x.addmm_(g_h, A)
         g_A = (g_h.t() @ x).to(lora_A.dtype)
-        g_B = ((x @ A.t()).mul_(ctx.scale).t() @ g).t().to(lora_B.dtype)
+        g_B = (h.t() @ g).t().to(lora_B.dtype).mul_(ctx.scale)
         return g_x, None, g_A, g_B, None
 
 
@@ -96,38 +105,60 @@ class Swiglu(Function):
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Causal grouped-query attention: q (R, H, T, d), k and v (R, K, T, d) -> (R, H, T, d)."""
-    if q.device.type == "cpu" and q.shape[2] <= SHORT_ROWS:
-        return ShortAttention.apply(q, k, v, scale)
+    if q.device.type == "cpu":
+        return BlockAttention.apply(q, k, v, scale)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
 
 
-class ShortAttention(Function):
-    """softmax(scale q kᵀ + mask) v by plain products; the G = H / K heads of a group are stacked as (R·K, G·T, d)."""
+class BlockAttention(Function):
+    """softmax(scale q kᵀ + mask) v, BLOCK queries at a time against the keys up to them; keeps q, k and v.
+
+    The G = H / K query heads that share keys are stacked: (R·K, G·BLOCK, d) times (R·K, d, keys). With p the
+    probabilities and g = dL/dout:  dv = pᵀ g,  dp = g vᵀ,  ds = scale p (dp - Σ dp p),  dq = ds k,  dk = dsᵀ q.
+    """
 
     @staticmethod
-    def _probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
-        T = k.shape[1]
-        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scale).view(len(q), -1, T, T)
-        future = torch.full((T, T), float("-inf")).triu(1)
-        return torch.softmax(scores.add_(future), dim=-1).view(len(q), -1, T)
+    def _grouped(*heads: Tensor, K: int) -> list[Tensor]:
+        """(R, H, T, d) -> (R·K, H / K, T, d)."""
+        return [x.reshape(len(x) * K, -1, *x.shape[2:]) for x in heads]
+
+    @staticmethod
+    def _probabilities(q: Tensor, k: Tensor, start: int, scale: float) -> Tensor:
+        """Float32 probabilities (R·K, G·B, keys) of the queries from ``start`` on; q (R·K, G·B, d)."""
+        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scale)
+        keys = k.shape[1]
+        B = keys - start
+        future = torch.full((B, B), float("-inf")).triu_(1)
+        scores.view(len(q), -1, B, keys)[..., start:].add_(future)
+        return torch.softmax(scores, dim=-1)
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.scale = scale
-        (R, K, _, d), dtype = k.shape, q.dtype
-        q_, k_, v_ = (x.reshape(R * K, -1, d) for x in (q, k, v))
-        p = ShortAttention._probabilities(q_, k_, scale).to(dtype)
-        return torch.bmm(p, v_).view(q.shape)
+        q_, k_, v_ = BlockAttention._grouped(q, k, v, K=k.shape[1])
+        k_, v_, T = k_[:, 0], v_[:, 0], q.shape[2]
+        out = torch.empty_like(q_)
+        for start in range(0, T, BLOCK):
+            end = min(T, start + BLOCK)
+            p = BlockAttention._probabilities(q_[:, :, start:end].flatten(1, 2), k_[:, :end], start, scale)
+            out[:, :, start:end] = torch.bmm(p.to(q.dtype), v_[:, :end]).unflatten(1, (-1, end - start))
+        return out.view(q.shape)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
-        (R, K, _, d), dtype = k.shape, q.dtype
-        q_, k_, v_, g_ = (x.reshape(R * K, -1, d) for x in (q, k, v, g))
-        p = ShortAttention._probabilities(q_, k_, ctx.scale)
-        g_v = torch.bmm(p.to(dtype).transpose(1, 2), g_)
-        g_p = torch.bmm(g_, v_.transpose(1, 2)).float()
-        g_s = g_p.sub_((g_p * p).sum(-1, keepdim=True)).mul_(p).mul_(ctx.scale).to(dtype)
-        g_q, g_k = torch.bmm(g_s, k_), torch.bmm(g_s.transpose(1, 2), q_)
-        return g_q.view(q.shape), g_k.view(k.shape), g_v.view(v.shape), None
+        q_, k_, v_, g_ = BlockAttention._grouped(q, k, v, g, K=k.shape[1])
+        k_, v_, T = k_[:, 0], v_[:, 0], q.shape[2]
+        g_q = torch.empty_like(q_)
+        g_k, g_v = (torch.zeros(k_.shape, dtype=torch.float32) for _ in "kv")
+        for start in range(0, T, BLOCK):
+            end = min(T, start + BLOCK)
+            q_b, g_b = (x[:, :, start:end].flatten(1, 2) for x in (q_, g_))
+            p = BlockAttention._probabilities(q_b, k_[:, :end], start, ctx.scale)
+            g_v[:, :end] += torch.bmm(p.to(q.dtype).transpose(1, 2), g_b)
+            g_p = torch.bmm(g_b, v_[:, :end].transpose(1, 2)).float()
+            g_s = g_p.sub_((g_p * p).sum(-1, keepdim=True)).mul_(p).mul_(ctx.scale).to(q.dtype)
+            g_q[:, :, start:end] = torch.bmm(g_s, k_[:, :end]).unflatten(1, (-1, end - start))
+            g_k[:, :end] += torch.bmm(g_s.transpose(1, 2), q_b)
+        return g_q.view(q.shape), g_k.to(k.dtype).view(k.shape), g_v.to(v.dtype).view(v.shape), None

@@ -1,7 +1,8 @@
-"""Frozen linear layers in int8 for scoring on x86 CPUs: int8 weights per output, int8 inputs per token, int32 sums.
+"""Linear layers in int8 for scoring on x86 CPUs: int8 weights per output, int8 inputs per token, int32 sums.
 
 W8A8 dynamic quantisation (Dettmers et al. 2022, arXiv:2208.07339, without its outlier columns):
 y = s_x s_w (round(x / s_x) round(W / s_w)ᵀ) + b with s = max|row| / 127. The product is oneDNN's, which torch carries.
+LoRA is added to W before the rounding that is made anyway: it costs neither time nor exactness.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from zhsenti.models.functions import lora_parts
 
 
 class Int8:
-    """Turns the frozen linear layers of ``decoder`` into int8, in place; LoRA weights stay as they are."""
+    """Turns the linear layers of ``decoder``, LoRA ones included, into int8, in place."""
 
     def __init__(self, decoder: nn.Module) -> None:
         self.exact = False
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
         for path, module in list(decoder.named_modules()):
-            # peft keeps LoRA's A and B under lora_A.<adapter>, and what they are added to as <layer>.base_layer.
-            if type(module) is nn.Linear and "lora_" not in path:
+            # What a LoRA layer is made of goes with it: its A and B, and the layer they are added to.
+            part = "lora_" in path or path.endswith("base_layer")
+            if not part and (type(module) is nn.Linear or hasattr(module, "lora_A")):
                 parent, _, name = path.rpartition(".")
                 setattr(decoder.get_submodule(parent), name, Int8Linear(module, self))
 
@@ -48,12 +51,19 @@ class Int8:
 
 
 class Int8Linear(nn.Module):
-    """nn.Linear's outputs from an int8 copy of its weight (out, in). For inference only."""
+    """The outputs of ``original``, a linear layer with or without LoRA, from an int8 copy of its weight (out, in).
 
-    def __init__(self, linear: nn.Linear, int8: Int8) -> None:
+    For inference only. ``decoder.linear`` takes ``original`` itself where int8 is off.
+    """
+
+    def __init__(self, original: nn.Module, int8: Int8) -> None:
         super().__init__()
-        self.linear, self.int8 = linear, int8
-        weight = linear.weight.detach().float()
+        self.original, self.int8 = original, int8
+        base, lora_A, lora_B, scale = lora_parts(original)
+        weight = base.weight.detach().float()
+        if lora_A is not None and lora_B is not None:
+            weight = weight + scale * (lora_B.detach() @ lora_A.detach())
+        self.bias = base.bias
         self.scales = weight.abs().amax(dim=1).clamp_(min=1e-12).div_(127)
         packed = (weight / self.scales[:, None]).round_().to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(packed, None)
@@ -61,12 +71,9 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in) -> (N, out) in x's type."""
-        bias = self.linear.bias
-        if self.int8.exact:
-            return F.linear(x, self.linear.weight, bias)
         shifted, scales = self.int8.inputs(x)
         y = torch.ops.onednn.qlinear_pointwise(
             shifted, 1.0, 128, self.packed, self.scales, self.zero_points, None, 1.0, 0, x.dtype, "none", [], ""
         )
         y.mul_(scales)
-        return y if bias is None else y.add_(bias)
+        return y if self.bias is None else y.add_(self.bias)

@@ -2,18 +2,19 @@
 
 Under causal attention a token's hidden states depend only on the tokens before it, so rows that share a beginning
 (the template's first words, the prompt before several label words, a review that occurs twice) share its states.
+Attention alone needs whole rows: they are written out in blocks of like length, longest first.
 
     rows   评 论 ： 很 好      nodes      0 1 2 3 4      5        ids        评 论 ： 很 好 差
-           评 论 ： 差         rows       0 1 2 3 4               positions  0  1  2  3  4  3
+           评 论 ： 差         places     0 1 2 3 4               positions  0  1  2  3  4  3
                                           0 1 2 5 5               home       0  1  2  3  4  8
 
-Shapes: N nodes, R rows, T longest row.
+Shapes: N nodes, P places in all blocks, B blocks of R rows and T places a row, Q reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -22,77 +23,108 @@ from torch.autograd import Function
 
 # Matrix products over a number of nodes that is no multiple of 4 take 3 to 25 % longer (docs/log.md, 2026-11-24).
 ALIGN = 4
+# A row joins a block when at most this share of its places stay empty: attention's cost grows with their square.
+SLACK = 0.15
 
 
 @dataclass(frozen=True)
 class TokenTrie:
     """ids, positions  (N,) token and place in its row of every node; N is a multiple of ALIGN
-    rows      (R, T) the node at each place of each row; beyond a row's end a node that is not read there
-    home      (N,) the first place in ``rows.flatten()`` of each node
+    places    (P,) the node at each place of each row, block after block; beyond a row's end one that is not read there
+    blocks    (R, T) of each block
+    home      (N,) the first of ``places`` where each node stands
     shared    (S,) nodes that stand in more than one row
     again     (K,) their places other than home, and
     again_of  (K,) which of ``shared`` stands there
-    reads     (P,) nodes whose final hidden state is wanted
+    reads     (Q,) nodes whose final hidden state is wanted
+    seen      (Q, N) the nodes on a read's way from the root, itself included
     """
 
     ids: Tensor
     positions: Tensor
-    rows: Tensor
+    places: Tensor
+    blocks: tuple[tuple[int, int], ...]
     home: Tensor
     shared: Tensor
     again: Tensor
     again_of: Tensor
     reads: Tensor
+    seen: Tensor
 
-    def expand(self, x: Tensor) -> Tensor:
-        """(N, …) -> (R, T, …): every row written out."""
-        return _Expand.apply(x, self).view(*self.rows.shape, *x.shape[1:])
+    def expand(self, x: Tensor) -> list[Tensor]:
+        """(N, …) -> one (R, T, …) a block: every row written out."""
+        flat = _Expand.apply(x, self).split([R * T for R, T in self.blocks])
+        return [part.view(R, T, *x.shape[1:]) for part, (R, T) in zip(flat, self.blocks, strict=True)]
 
-    def collapse(self, x: Tensor) -> Tensor:
-        """(R, T, …) -> (N, …): each node from its first place."""
-        return _Collapse.apply(x.flatten(0, 1), self)
+    def collapse(self, blocks: Sequence[Tensor]) -> Tensor:
+        """One (R, T, …) a block -> (N, …): each node from its first place."""
+        return _Collapse.apply(torch.cat([block.flatten(0, 1) for block in blocks]), self)
 
-    def to(self, device: torch.device | str, **kwargs: bool) -> TokenTrie:
-        return TokenTrie(*(getattr(self, f.name).to(device, **kwargs) for f in fields(self)))
+    def to(self, device: torch.device | str) -> TokenTrie:
+        tensors: dict[str, Any] = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: x.to(device) for name, x in tensors.items()})
 
 
 def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> TokenTrie:
     """``reads``: for each row, the positions whose hidden states are wanted, in the order they are returned."""
-    shortest = min(range(len(rows)), key=lambda i: len(rows[i]))
-    width = max(*map(len, rows), len(rows[shortest]) + ALIGN - 1)
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     children: dict[tuple[int, int], int] = {}
     ids: list[int] = []
     positions: list[int] = []
-    home: list[int] = []
-    shared: dict[int, int] = {}  # node: its number among the shared ones
-    again: list[int] = []
-    again_of: list[int] = []
-    table: list[list[int]] = []
-    wanted: list[int] = []
-    for row, places in zip(rows, reads, strict=True):
-        node, path, start = -1, [], len(table) * width
-        for position, token in enumerate(row):
+    paths: list[list[int]] = [[] for _ in rows]
+    for index in order:
+        node, path = -1, paths[index]
+        for position, token in enumerate(rows[index]):
             known = children.get((node, token))
             if known is None:
                 known = children[node, token] = len(ids)
                 ids.append(token)
                 positions.append(position)
-                home.append(start + position)
-            else:
-                again.append(start + position)
-                again_of.append(shared.setdefault(known, len(shared)))
             node = known
             path.append(node)
-        wanted += [path[place] for place in places]
-        table.append(path + path[-1:] * (width - len(path)))
-    # Nodes nobody reads, to the right of the shortest row, where no real token sees them.
-    for place in range(len(rows[shortest]), len(rows[shortest]) - len(ids) % -ALIGN):
-        table[shortest][place:] = [len(ids)] * (width - place)
-        home.append(shortest * width + place)
-        positions.append(place)
-        ids.append(0)
-    lists = (ids, positions, table, home, list(shared), again, again_of, wanted)
-    return TokenTrie(*(torch.tensor(values, dtype=torch.int64) for values in lists))
+
+    # Nodes nobody reads fill up to a multiple of ALIGN, right of the shortest row, where no real token sees them.
+    shortest = paths[order[-1]]
+    filling = range(len(ids), len(ids) - len(ids) % -ALIGN)
+    written = [paths[index] for index in order[:-1]] + [shortest + list(filling)]
+    positions += range(len(shortest), len(written[-1]))
+    ids += [0] * len(filling)
+
+    blocks: list[list[list[int]]] = []
+    for path in written:
+        if blocks and (1 - SLACK) * len(blocks[-1][0]) <= len(path) <= len(blocks[-1][0]):
+            blocks[-1].append(path)
+        else:
+            blocks.append([path])
+    home: dict[int, int] = {}
+    shared: dict[int, int] = {}  # node: its number among the shared ones
+    again: list[int] = []
+    again_of: list[int] = []
+    places: list[int] = []
+    for block in blocks:
+        for path in block:
+            for place, node in enumerate(path, len(places)):
+                if home.setdefault(node, place) != place:
+                    again.append(place)
+                    again_of.append(shared.setdefault(node, len(shared)))
+            places += path + path[-1:] * (len(block[0]) - len(path))
+
+    wanted = [path[: place + 1] for path, chosen in zip(paths, reads, strict=True) for place in chosen]
+    seen = torch.zeros(len(wanted), len(ids), dtype=torch.bool)
+    for row, path in zip(seen, wanted, strict=True):
+        row[path] = True
+    lists = {
+        "ids": ids,
+        "positions": positions,
+        "places": places,
+        "home": [home[node] for node in range(len(ids))],
+        "shared": list(shared),
+        "again": again,
+        "again_of": again_of,
+        "reads": [path[-1] for path in wanted],
+    }
+    tensors = {name: torch.tensor(values, dtype=torch.int64) for name, values in lists.items()}
+    return TokenTrie(**tensors, blocks=tuple((len(block), len(block[0])) for block in blocks), seen=seen)
 
 
 class _Expand(Function):
@@ -101,7 +133,7 @@ class _Expand(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, trie: TokenTrie) -> Tensor:
         ctx.trie = trie
-        return x.index_select(0, trie.rows.flatten())
+        return x.index_select(0, trie.places)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
@@ -124,4 +156,4 @@ class _Collapse(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         trie: TokenTrie = ctx.trie
-        return g.new_zeros(trie.rows.numel(), *g.shape[1:]).index_copy_(0, trie.home, g), None
+        return g.new_zeros(len(trie.places), *g.shape[1:]).index_copy_(0, trie.home, g), None

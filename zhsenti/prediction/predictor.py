@@ -17,13 +17,33 @@ from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
 from zhsenti.methods.base import Encoded, Method, token_batches
 from zhsenti.models.backbone import Precision, Tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
 from zhsenti.models.sources import ResolvedModel, resolve_model
 
 BATCH_TOKENS = 1024  # a forward pass; on two cores larger ones are no faster, only larger
-# Log-odds below which an int8 score is taken again in full precision: some 1.4 standard deviations of int8's error
-# (docs/log.md, 2026-11-24), so that a label hardly ever depends on the precision.
-CLOSE_CALL = 0.25
+# An int8 score is taken again in full precision when its best two labels are nearer than this many standard deviations
+# of int8's error, measured on PROBE when the model is loaded: an adapter's larger scores bring larger errors
+# (docs/log.md, 2026-11-24), and a label should hardly ever depend on the precision.
+CLOSE_CALL = 1.4
+PROBE = (
+    "房间不大但是很干净，前台态度也好，就是隔音差了点。",
+    "用了三天就坏了，客服说要等半个月，太让人失望了。",
+    "书的内容还可以，翻译得磕磕绊绊，读起来很累。",
+    "物流很快，包装完好，和描述的一样，满意。",
+    "早餐品种少，电梯要等很久，价格倒是不贵。",
+    "屏幕清楚，声音也大，玩游戏不发热，值这个价。",
+    "第一次来的时候觉得不错，这次完全变了，不会再来。",
+    "没有想象中那么好，也没有别人说的那么差，凑合用吧。",
+    "键盘手感一般，散热风扇很吵，晚上用不了。",
+    "孩子非常喜欢，每天晚上都要我读给他听。",
+    "位置偏僻，打车都打不到，服务员爱答不理。",
+    "性价比高，已经推荐给同事了，下次还买。",
+    "发货发错了颜色，联系之后马上给换了，处理得挺好。",
+    "作者东拉西扯，看到一半就看不下去了，浪费钱。",
+    "洗澡水忽冷忽热，空调遥控器没有电，折腾了一晚上。",
+    "出差住过很多次，交通方便，房间安静，一直很稳定。",
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +94,24 @@ class SentimentPredictor:
 
     def _ready(self) -> None:
         if self.precision.name == "int8":
-            self._int8 = Int8(unwrap(self._scorer.network).model)
+            decoder: Any = unwrap(self._scorer.network).model
+            if not is_known(decoder):
+                raise ConfigError(
+                    "这一类模型不能用 int8", expected="Qwen2、Qwen2.5、Qwen3", todo="去掉 --precision int8。"
+                )
+            self._int8 = Int8(decoder)
         self._scorer.eval()
+        if self._int8:
+            self._close_call = CLOSE_CALL * self._int8_error()
+
+    def _int8_error(self) -> float:
+        """Root mean square over PROBE of int8's error in the difference of two labels' log-probabilities."""
+        items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
+        rough = self._score(items, None)
+        self._close_call = float("inf")
+        error = rough - self._score(items, None)
+        error -= error.mean(axis=1, keepdims=True)
+        return float(np.sqrt(2 * (error**2).sum(axis=1).mean() / (error.shape[1] - 1)))
 
     @classmethod
     def from_base(
@@ -100,10 +136,10 @@ class SentimentPredictor:
 
     def zero_shot(self) -> SentimentPredictor:
         """This predictor's base without its adapter. Label scoring shares the loaded weights; a classifier head has no
-        LM head to share, so the base is loaded again."""
+        LM head to share, and int8 weights hold the adapter, so there the base is loaded again."""
         if self.manifest is None:
             return self
-        if self.method_name != "label_scoring" or not hasattr(self._scorer.network, "disable_adapter"):
+        if self._int8 or self.method_name != "label_scoring" or not hasattr(self._scorer.network, "disable_adapter"):
             return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
         twin = SentimentPredictor.__new__(SentimentPredictor)
         twin.__dict__.update(self.__dict__)
@@ -113,6 +149,7 @@ class SentimentPredictor:
 
     _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
     _int8: Int8 | None = None
+    _close_call = 0.0
 
     def predict(self, text: str, aspect: str | None = None) -> Prediction:
         """One text. Raises DataError when it is empty."""
@@ -167,7 +204,7 @@ class SentimentPredictor:
             self._forward(items, np.arange(len(items)), scores, progress)
             if self._int8:
                 best = np.sort(scores, axis=1)
-                close = np.flatnonzero(best[:, -1] - best[:, -2] < CLOSE_CALL)
+                close = np.flatnonzero(best[:, -1] - best[:, -2] < self._close_call)
                 with self._int8.off():
                     self._forward(items, close, scores, None)
         return scores
