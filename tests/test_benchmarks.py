@@ -15,9 +15,10 @@ CLOSING = {
     "training": ["training_speedup_vs_textbook", "training_share_of_gemm_peak", "training_peak_memory_gb"],
     "scoring": ["scoring_speedup_vs_textbook", "scoring_share_of_gemm_peak", "int8_speedup", "int8_agreement"],
     "startup": ["startup_overhead_s", "help_s"],
+    "memory": ["loss_distance", "memory_worst_error"],
     "scaling": ["scoring_reviews_worst_growth", "training_tokens_worst_growth"],
 }
-LIMIT = {"training": 24, "scoring": 12, "startup": 1, "scaling": 40}
+LIMIT = {"training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40}
 
 
 @pytest.mark.parametrize("name", CLOSING)

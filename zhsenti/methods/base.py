@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
-from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, add_lora, load_lora, unwrap
+from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, add_lora, keep_freed_memory, load_lora, unwrap
 from zhsenti.models.decoder import decode
 from zhsenti.models.light import load_light
 from zhsenti.models.trie import TokenTrie, build_trie
@@ -168,6 +168,7 @@ class Method(ABC):
 
         ``merge`` folds the saved one into the backbone's weights. Raises ModelError when the parts do not fit.
         """
+        keep_freed_memory()
         if lora is None and not use_qlora and not merge:
             light = load_light(folder, precision, adapter=adapter, classes=len(self.task.labels) if self.head else 0)
             if light is not None:

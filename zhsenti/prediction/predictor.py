@@ -21,7 +21,8 @@ from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
 from zhsenti.models.sources import ResolvedModel, resolve_model
 
-BATCH_TOKENS = 1024  # a forward pass; on two cores larger ones are no faster, only larger
+# Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 # An int8 score is taken again in full precision when its best two labels are nearer than this many standard deviations
 # of int8's error, measured on PROBE when the model is loaded: an adapter's larger scores bring larger errors
 # (docs/log.md, 2026-11-24), and a label should hardly ever depend on the precision.
@@ -213,7 +214,7 @@ class SentimentPredictor:
         self, items: list[Encoded], rows: np.ndarray, scores: np.ndarray, progress: Callable[[int], None] | None
     ) -> None:
         """Fill ``scores`` (N, C) in ``rows``."""
-        for batch in token_batches([len(items[i].ids) for i in rows], BATCH_TOKENS):
+        for batch in token_batches([len(items[i].ids) for i in rows], BATCH_TOKENS[pick_device().type]):
             trie = self.method.collate([items[i] for i in rows[batch]])["trie"].to(pick_device())
             scores[rows[batch]] = self._scorer(trie)["logits"].float().cpu().numpy()
             if progress:
