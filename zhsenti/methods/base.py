@@ -168,7 +168,6 @@ class Method(ABC):
 
         ``merge`` folds the saved one into the backbone's weights. Raises ModelError when the parts do not fit.
         """
-        keep_freed_memory()
         if lora is None and not use_qlora and not merge:
             light = load_light(folder, precision, adapter=adapter, classes=len(self.task.labels) if self.head else 0)
             if light is not None:
@@ -188,6 +187,7 @@ class Scorer(nn.Module):
     def __init__(self, method: Method, network: nn.Module) -> None:
         super().__init__()
         self.method, self.network, self.checkpointing = method, network, False
+        keep_freed_memory()  # only now: loading frees pieces too small for what comes
 
     def enable_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass: less memory, a third more time."""

@@ -180,6 +180,10 @@ def load_backbone(
             f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
     if use_qlora:
+        if pick_device().type == "cpu":
+            # What was not quantised is mapped from the file, and keeps all the rest of it in memory.
+            for parameter in model.parameters():
+                parameter.data = parameter.data.clone()
         # On CPUs with AVX-512 bf16, bitsandbytes repacks a layer at the first evaluation, rounds its scales to bf16 and
         # keeps it so: training after a dev evaluation would run on other weights. Off, every pass sees the same ones.
         for module in model.modules():
