@@ -247,7 +247,10 @@ def training_run(model: str, rows: list[Any], *flags: str) -> dict[str, Any]:
             raise SystemExit(done.stderr)
         lines = (Path(name) / "run" / "train_results.json").read_text(encoding="utf-8").splitlines()
         events = [json.loads(line) for line in lines]
-        return {**events[-1], "losses": [event["loss"] for event in events if event["event"] == "train"]}
+        summary = {
+            key: value for key, value in events[-1].items() if key not in ("adapter", "data", "base", "versions")
+        }
+        return {**summary, "losses": [event["loss"] for event in events if event["event"] == "train"]}
 
 
 def main(argv: list[str] | None = None) -> int:

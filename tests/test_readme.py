@@ -48,6 +48,29 @@ def test_both_readmes_hold_all_promised_commands():
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_speed_figures_are_those_of_the_committed_results(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8").split("<!-- speed:begin -->")[1].split("<!-- speed:end -->")[0]
+    figures = {}
+    for name in ("training", "scoring", "startup", "memory"):
+        figures |= json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))["figures"]
+    shown = {
+        "textbook_peak_memory_gb": ".1f",
+        "training_speedup_vs_textbook": ".1f",
+        "scoring_speedup_vs_textbook": ".1f",
+        "scoring_speedup_vs_textbook_padded": ".1f",
+        "int8_speedup_vs_textbook": ".1f",
+        "training_peak_memory_gb": ".1f",
+        "startup_overhead_s": ".1f",
+        "int8_reviews_per_s": ".2f",
+    }
+    percent = {"training_share_of_gemm_peak": ".0f", "scoring_share_of_gemm_peak": ".0f", "int8_agreement": ".2f"}
+    for name, form in shown.items():
+        assert f"{figures[name]:{form}}" in text, name
+    for name, form in percent.items():
+        assert f"{100 * figures[name]:{form}} %" in text, name
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder that looks like a clone: the commands' relative paths work and outputs stay out of the repo."""

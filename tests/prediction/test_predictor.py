@@ -95,6 +95,12 @@ def test_int8_takes_close_calls_again_in_full(adapter):
     np.testing.assert_allclose(int8.zero_shot().log_probs(TEXTS), exact.zero_shot().log_probs(TEXTS), atol=0.3)
 
 
+def test_int8_of_another_kind_of_model_is_refused(adapter, monkeypatch):
+    monkeypatch.setattr("zhsenti.prediction.predictor.is_known", lambda _: False)
+    with pytest.raises(ConfigError, match="不能用 int8"):
+        SentimentPredictor(adapter, precision="int8")
+
+
 def test_the_error_of_int8_is_that_of_a_difference(adapter, monkeypatch):
     """Two labels: the root mean square of what int8 changes in log p1 - log p0."""
     exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
