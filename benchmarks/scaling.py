@@ -87,7 +87,7 @@ def step(work: str, seconds: float, items: list[Encoded]) -> dict[str, Any]:
 
 def plot(steps: dict[str, list[dict[str, Any]]], path: Path) -> None:
     import matplotlib
-    from matplotlib import font_manager
+    from matplotlib import font_manager, ticker
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -110,6 +110,8 @@ def plot(steps: dict[str, list[dict[str, Any]]], path: Path) -> None:
             [s["longest"] for s in found], [1000 * s["seconds"] / s["tokens"] for s in found], "o-", color=colour
         )
     left.set(xscale="log", yscale="log", xlabel=words[0], ylabel=words[1], xticks=reviews, xticklabels=reviews)
+    left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
     right.set(xscale="log", xlabel=words[2], ylabel=words[3], xticks=LENGTHS, xticklabels=LENGTHS, ylim=(0, None))
     for axes in (left, right):
         axes.minorticks_off()
