@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 # Queries that attend at once on a CPU: their scores stay in the cache. Forward and backward are twice as fast as the
-# fused kernel in rows of 256 tokens, twice to four times in shorter ones (docs/log.md, 2026-11-24).
+# fused kernel in rows of 64 to 256 tokens, six times in rows of 31 (docs/log.md, 2026-11-24).
 BLOCK = 64
 
 

@@ -8,7 +8,7 @@ Attention alone needs whole rows: they are written out in blocks of like length,
            评 论 ： 差         places     0 1 2 3 4               positions  0  1  2  3  4  3
                                           0 1 2 5 5               home       0  1  2  3  4  8
 
-Shapes: N nodes, P places in all blocks, B blocks of R rows and T places a row, Q reads.
+Shapes: N nodes, P places in all blocks, R rows of T places in a block, Q reads.
 """
 
 from __future__ import annotations
