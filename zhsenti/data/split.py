@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled review. ``row`` is its 1-based data row in the source, the header not counted."""
+    """One labelled review. ``row`` is its 1-based data row in the source, the header not counted; ``extra`` holds
+    columns that were asked to be kept, as (name, value)."""
 
     text: str
     label: int
     aspect: str | None = None
     row: int = 0
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 def normalise(text: str) -> str:

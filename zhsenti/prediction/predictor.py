@@ -67,7 +67,8 @@ class SentimentPredictor:
     """Predict with a trained adapter folder; method, task and base model come from its manifest.
 
     model_path  the ``lora_adapter`` folder;  model_name  another place of the same base;  merge  fold LoRA into the
-    base first.  Raises ArtifactError (folder) or ModelError (base not found, or not the one trained on).
+    base first;  temperature  what log-probabilities are divided by, by default what the last evaluation stored in the
+    folder (1 before any).  Raises ArtifactError (folder) or ModelError (base not found, or not the one trained on).
 
     >>> from zhsenti import SentimentPredictor
     >>> predictor = SentimentPredictor("experiments/label_scoring/lora_adapter")
@@ -76,10 +77,17 @@ class SentimentPredictor:
     """
 
     def __init__(
-        self, model_path: str | Path, *, model_name: str | None = None, precision: str = "auto", merge: bool = False
+        self,
+        model_path: str | Path,
+        *,
+        model_name: str | None = None,
+        precision: str = "auto",
+        merge: bool = False,
+        temperature: float | None = None,
     ) -> None:
         folder = Path(model_path)
         self.manifest: Manifest | None = load_manifest(folder)
+        self.temperature = self.manifest.temperature if temperature is None else temperature
         model = _find_base(self.manifest, model_name)
         # Training's precision is what the adapter was fitted and checked in.
         wanted = self.manifest.base.get("precision", "auto") if precision == "auto" else precision
@@ -144,13 +152,14 @@ class SentimentPredictor:
             return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
         twin = SentimentPredictor.__new__(SentimentPredictor)
         twin.__dict__.update(self.__dict__)
-        twin.manifest = None
+        twin.manifest, twin.temperature = None, 1.0
         twin._without_adapter = self._scorer.network.disable_adapter  # type: ignore[assignment]
         return twin
 
     _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
     _int8: Int8 | None = None
     _close_call = 0.0
+    temperature = 1.0
 
     def predict(self, text: str, aspect: str | None = None) -> Prediction:
         """One text. Raises DataError when it is empty."""
@@ -159,7 +168,7 @@ class SentimentPredictor:
     def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[Prediction]:
         """One result a text, in order, whatever the lengths. Raises DataError naming the first empty text."""
         items = self._encode(texts, aspects)
-        probabilities = np.exp(self._score(items, None))
+        probabilities = np.exp(self._calibrated(self._score(items, None)))
         results = []
         for item, row in zip(items, probabilities, strict=True):
             best = int(row.argmax())
@@ -176,11 +185,18 @@ class SentimentPredictor:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Class log-probabilities, float32 (N, C), rows in input order, columns in label order.
+        """Class log-probabilities, float32 (N, C), rows in input order, columns in label order, after the temperature.
 
         ``progress`` is called with the number of texts done by each forward pass.
         """
-        return self._score(self._encode(texts, aspects), progress)
+        return self._calibrated(self._score(self._encode(texts, aspects), progress))
+
+    def _calibrated(self, log_probs: np.ndarray) -> np.ndarray:
+        """log softmax(log p / T), T = 1 leaving every bit as it is. The likeliest label never changes."""
+        if self.temperature == 1.0:
+            return log_probs
+        scaled = log_probs.astype(np.float64) / self.temperature
+        return (scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
 
     def _encode(self, texts: Sequence[str], aspects: Sequence[str | None] | None) -> list[Encoded]:
         if isinstance(texts, str):

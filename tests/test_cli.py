@@ -1,0 +1,71 @@
+"""``zhsenti``: one table of commands, cheap help, mistakes answered in one message."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from zhsenti import __version__, cli
+from zhsenti.config import AuditConfig, parse
+from zhsenti.errors import ConfigError
+
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas", "datasets", "matplotlib")
+
+
+def zhsenti(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "zhsenti", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_exists_and_is_explained(command):
+    where, line = cli.COMMANDS[command]
+    module, function = where.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert line in cli._help()
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], *([command, "--help"] for command in cli.COMMANDS)])
+def test_help_is_cheap(words):
+    code = (
+        f"import sys; sys.argv = ['zhsenti', *{words!r}]\n"
+        "from zhsenti.cli import run\n"
+        "try: run()\n"
+        "except SystemExit as e: assert not e.code\n"
+        f"assert not set({HEAVY}) & set(sys.modules), 'heavy imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (f"zhsenti {words[0]}" if len(words) == 2 else "audit") in done.stdout
+
+
+def test_version_unknown_command_and_exit_codes():
+    assert zhsenti("--version").stdout.strip() == f"zhsenti {__version__}"
+    done = zhsenti("adit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "是否指 audit" in done.stderr
+    done = zhsenti("audit", "no-such-file.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "没有这个数据文件" in done.stderr
+
+
+def test_positional_words_may_stand_anywhere():
+    for words in (["a", "b", "--json"], ["--json", "a", "b"], ["a", "--json", "--seed", "42", "b"]):
+        config, sources = parse(AuditConfig, words, "", positional="files")
+        assert (config.files, config.json) == (["a", "b"], True)
+        assert set(sources) == {"files", "json"}
+    config, _ = parse(AuditConfig, ["--json", "false", "a"], "", positional="files")
+    assert (config.files, config.json) == (["a"], False)
+    with pytest.raises(ConfigError, match="--json"):
+        parse(AuditConfig, ["--jsom", "a"], "", positional="files")
+
+
+def test_positional_words_from_yaml(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("files: [a.csv, b.csv]\nseed: 7\n", encoding="utf-8")
+    config, _ = parse(AuditConfig, ["--config", str(path)], "", positional="files")
+    assert (config.files, config.seed) == (["a.csv", "b.csv"], 7)
+    config, _ = parse(AuditConfig, ["c.csv", "--config", str(path)], "", positional="files")
+    assert config.files == ["c.csv"]

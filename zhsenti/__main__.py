@@ -1,0 +1,5 @@
+"""``python -m zhsenti``."""
+
+from zhsenti.cli import run
+
+run()

@@ -1,0 +1,54 @@
+"""The ``zhsenti`` command: one table from subcommand to function; the work is done where the function lives."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+from zhsenti import __version__
+from zhsenti.errors import ConfigError, exit_on_error
+
+COMMANDS = {
+    "audit": ("zhsenti.evaluation.audit:main", "检查数据：泄漏、重复、错标、捷径（训练之前）"),
+    "evaluate": ("zhsenti.evaluation.command:main", "评估适配器，与基线比较，写成报告"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the subcommand named by the first word. Raises ConfigError for one that does not exist."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"zhsenti {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.5)
+        raise ConfigError(
+            f"没有这个命令：{words[0]}",
+            expected="、".join(COMMANDS),
+            todo=(f"是否指 {near[0]}？" if near else "") + "zhsenti --help 列出所有命令。",
+        )
+    module, function = COMMANDS[words[0]][0].split(":")
+    return getattr(importlib.import_module(module), function)(words[1:]) or 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "用法：zhsenti 命令 [参数…]",
+            "",
+            *lines,
+            "",
+            "zhsenti 命令 --help 列出一个命令的参数；zhsenti --version 显示版本。",
+        ]
+    )
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(exit_on_error(main, sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""CSV files for people: they open in Excel with their Chinese intact, and no cell of them is run as a formula."""
+
+from __future__ import annotations
+
+import csv
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["csv_safe", "write_csv"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_safe(value: Any) -> Any:
+    """``value`` as a cell: text that a spreadsheet would run gets a leading ', None is empty, numbers stay numbers.
+
+    Spreadsheets look past leading white space, and read full-width ＝ ＋ － ＠ as the half-width ones.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    start = text.lstrip(" \n\u3000")[:1].translate(str.maketrans("＝＋－＠", "=+-@"))
+    return f"'{text}" if start in _FORMULA and start else text
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """UTF-8 with BOM, as Excel expects. Atomic: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("w", encoding="utf-8-sig", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(columns)
+            writer.writerows([csv_safe(value) for value in row] for row in rows)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
