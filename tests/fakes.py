@@ -51,10 +51,12 @@ class KeywordPredictor:
         return twin
 
 
-def write_adapter(folder: Path, data: dict | None = None, task: SentimentTask | None = None) -> Manifest:
+def write_adapter(
+    folder: Path, data: dict | None = None, task: SentimentTask | None = None, weights: bytes = b"not weights"
+) -> Manifest:
     """A sealed adapter folder that ``load_manifest`` accepts; its weights are not weights."""
     folder.mkdir(parents=True)
-    (folder / WEIGHTS).write_bytes(b"not weights")
+    (folder / WEIGHTS).write_bytes(weights)
     base = {"requested": "embedded", "model_id": "embedded", "source": "fake", "revision": "r1", "precision": "fp32"}
     values = {
         "method": "label_scoring",

@@ -17,8 +17,13 @@ from zhsenti.config import DataConfig, EvalConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.errors import ArtifactError, ConfigError, DataError, exit_on_error
 from zhsenti.evaluation import command
-from zhsenti.evaluation.compare import read_comparison
-from zhsenti.evaluation.metrics import Estimate, Metrics
+from zhsenti.evaluation import rows as rows_module
+from zhsenti.evaluation.schema import (
+    ComparisonFile,
+    MetricsFile,
+    Scores,
+    read,
+)
 from zhsenti.labels import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def predictor(monkeypatch) -> KeywordPredictor:
     fake = KeywordPredictor()
-    monkeypatch.setattr(command, "load_predictor", lambda config: fake)
+    monkeypatch.setattr(command, "load_predictor", lambda config, path: fake)
     return fake
 
 
@@ -54,9 +59,9 @@ def run(tmp_path: Path, *flags: str, **options) -> int:
 def test_full_evaluation(tmp_path, csv, predictor, capsys):
     trained_on(tmp_path / "lora_adapter", csv)
     assert run(tmp_path) == 0
-    comparison = read_comparison(tmp_path / "out" / "baseline_comparison.json")
+    comparison = read(tmp_path / "out" / "baseline_comparison.json", ComparisonFile)
     assert [item.name for item in comparison.systems] == ["majority", "snownlp", "tfidf", "zero_shot", "adapter"]
-    assert comparison.systems[-1].official.accuracy.value == 1.0
+    assert comparison.systems[-1].official.accuracy == 1.0
     assert comparison.n_official == comparison.provenance.data["n_test"] > 5
     seen = comparison.provenance
     assert len(seen.model["adapter_sha256"]) == 64
@@ -66,7 +71,8 @@ def test_full_evaluation(tmp_path, csv, predictor, capsys):
     assert {"cpu", "cores", "platform", "gpu"} == set(seen.machine)
     assert "lora_adapter" in seen.command
     out = capsys.readouterr().out
-    assert "LoRA 适配器" in out
+    assert "标签打分 + LoRA" in out
+    assert "标签打分 + LoRA 比 零样本 高" in out
     assert "混淆矩阵" in out
     assert "baseline_comparison.json" in out
 
@@ -75,33 +81,35 @@ def test_the_adapter_alone_does_not_replace_a_full_comparison(tmp_path, csv, pre
     trained_on(tmp_path / "lora_adapter", csv)
     assert run(tmp_path, adapter_only=True) == 0
     assert not (tmp_path / "out" / "baseline_comparison.json").exists()
-    assert [s.name for s in read_comparison(tmp_path / "out" / "metrics.json").systems] == ["adapter"]
+    assert read(tmp_path / "out" / "metrics.json", MetricsFile).official.accuracy == 1.0
     assert run(tmp_path, "--baselines", "majority", adapter_only=True) == 0
-    assert len(read_comparison(tmp_path / "out" / "baseline_comparison.json").systems) == 2
+    assert len(read(tmp_path / "out" / "baseline_comparison.json", ComparisonFile).systems) == 2
 
 
-def _wide(metrics: Metrics) -> Metrics:
+def _wide(scores: Scores) -> Scores:
     """Every estimate with an interval, none of it a round number."""
-    return replace(metrics, macro_f1=Estimate(0.927, 0.911, 0.941), roc_auc=Estimate(0.971, 0.961, 0.981))
+    update = {"macro_f1": 0.927, "macro_f1_ci95": (0.911, 0.941), "roc_auc": 0.971, "roc_auc_ci95": (0.961, 0.981)}
+    return scores.model_copy(update=update)
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_fits(tmp_path, csv, predictor, width):
     trained_on(tmp_path / "lora_adapter", csv)
     run(tmp_path)
-    comparison = read_comparison(tmp_path / "out" / "baseline_comparison.json")
-    marked = [replace(item, contaminated=True, rows_per_second=68299.8) for item in comparison.systems]
+    comparison = read(tmp_path / "out" / "baseline_comparison.json", ComparisonFile)
+    marks = {"contaminated": True, "rows_per_second": 68299.8}
+    marked = [item.model_copy(update={**marks, "official": _wide(item.official)}) for item in comparison.systems]
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    wide = [replace(item, official=_wide(item.official)) for item in marked]
-    command.show(replace(comparison, systems=wide, n_official=1200, n_leak_free=869), console)
+    update = {"systems": marked, "n_official": 1200, "n_leak_free": 869}
+    command.show(comparison.model_copy(update=update), console)
     console.file.close()
     text = console.export_text()
-    tables = text[: text.index("多数类：")]  # the notes below flow as text
+    tables = text[: text.index("个百分点")].rsplit("\n", 1)[0]  # the notes below flow as text
     assert all(cell_len(line.rstrip()) <= width for line in tables.splitlines())
     assert "…" not in text
     for part in ("n=1200", "n=869", "TF-IDF + LR", "68300", "[96.1, 98.1]", "SnowNLP *", "不可作公平比较", "负面"):
         assert part in text, part
-    low = comparison.systems[-1].official.accuracy.low
+    low = comparison.systems[-1].official.accuracy_ci95[0]
     assert f"[{100 * low:.1f}, 100]" in text
 
 
@@ -112,7 +120,7 @@ def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, 
         config = EvalConfig(model_path=str(tmp_path / "lora_adapter"))
         config = replace(config, **{flags[i][2:]: flags[i + 1] for i in range(0, len(flags), 2)})
         config = replace(config, seed=int(config.seed))
-        data = command.load_eval_data(config, command.load_manifest(config.model_path))
+        data = rows_module.load_eval_data(config, command.load_manifest(config.model_path))
         assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
 
 
@@ -124,7 +132,7 @@ def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predicto
     other = tmp_path / "other.csv"
     fresh = [f"全新的一句{i},{i % 2}" for i in range(60)]
     other.write_text("text,label\n" + "\n".join([*(f"{r.text},{r.label}" for r in learnt), *fresh]) + "\n")
-    data = command.load_eval_data(EvalConfig(dataset=str(other)), manifest)
+    data = rows_module.load_eval_data(EvalConfig(dataset=str(other)), manifest)
     flags = {row.text: clean for row, clean in zip(data.splits.test, data.leak_free, strict=True)}
     assert any(text.startswith("全新") for text in flags)
     assert any(not text.startswith("全新") for text in flags)
@@ -132,7 +140,7 @@ def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predicto
     assert "另一份数据" in data.notes[-1]
 
     csv.unlink()
-    data = command.load_eval_data(EvalConfig(dataset=str(other)), manifest)
+    data = rows_module.load_eval_data(EvalConfig(dataset=str(other)), manifest)
     assert "只核对了本数据" in data.notes[-1]
 
 
@@ -140,16 +148,16 @@ def test_baselines_fit_on_the_rows_the_adapter_saw(tmp_path, csv):
     trained_on(tmp_path / "lora_adapter", csv)
     manifest = command.load_manifest(tmp_path / "lora_adapter")
     manifest = replace(manifest, training={"settings": {"max_train_samples": 20}})
-    assert len(command.load_eval_data(EvalConfig(), manifest).train) == 20
-    assert len(command.load_eval_data(EvalConfig(max_train_samples=40), manifest).train) == 40
+    assert len(rows_module.load_eval_data(EvalConfig(), manifest).train) == 20
+    assert len(rows_module.load_eval_data(EvalConfig(max_train_samples=40), manifest).train) == 40
 
 
 def test_max_test_samples_is_said_and_repeats(tmp_path, csv, predictor):
     trained_on(tmp_path / "lora_adapter", csv)
     assert run(tmp_path, "--max_test_samples", "6", "--baselines", "none") == 0
-    comparison = read_comparison(tmp_path / "out" / "metrics.json")
-    assert comparison.n_official == 6
-    assert "抽样 6 条" in comparison.notes[-1]
+    metrics = read(tmp_path / "out" / "metrics.json", MetricsFile)
+    assert metrics.official.n == 6
+    assert any("抽样 6 条" in note for note in metrics.notes)
     computed = len(predictor.calls)
     assert run(tmp_path, "--max_test_samples", "6", "--baselines", "none") == 0
     assert len(predictor.calls) == computed  # the same six rows, from the cache
@@ -178,7 +186,7 @@ def test_mistakes_write_nothing(tmp_path, csv, predictor):
 def test_a_model_that_fails_to_load_writes_nothing(tmp_path, csv, monkeypatch):
     trained_on(tmp_path / "lora_adapter", csv)
 
-    def fail(config):
+    def fail(config, path):
         raise ArtifactError("找不到适配器的基座模型")
 
     monkeypatch.setattr(command, "load_predictor", fail)
@@ -209,4 +217,4 @@ def test_json_is_plain_utf8(tmp_path, csv, predictor):
     text = (tmp_path / "out" / "baseline_comparison.json").read_text(encoding="utf-8")
     assert "多数类" in text
     assert "NaN" not in text
-    assert json.loads(text)["format"] == 1
+    assert json.loads(text)["format"] == 2

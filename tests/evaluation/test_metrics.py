@@ -25,15 +25,15 @@ def test_values_match_sklearn(labels):
     true, log_probs = random_rows(500, len(labels))
     predicted = log_probs.argmax(axis=1)
     result = compute_metrics(labels, true, log_probs)
-    assert result.accuracy.value == pytest.approx((true == predicted).mean())
-    assert result.macro_f1.value == pytest.approx(f1_score(true, predicted, average="macro"))
+    assert result.accuracy == pytest.approx((true == predicted).mean())
+    assert result.macro_f1 == pytest.approx(f1_score(true, predicted, average="macro"))
     for k, item in enumerate(result.classes):
-        assert item.precision.value == pytest.approx(precision_score(true, predicted, average=None)[k])
-        assert item.recall.value == pytest.approx(recall_score(true, predicted, average=None)[k])
+        assert item.precision == pytest.approx(precision_score(true, predicted, average=None)[k])
+        assert item.recall == pytest.approx(recall_score(true, predicted, average=None)[k])
         assert (item.support, item.predicted) == ((true == k).sum(), (predicted == k).sum())
     probs = np.round(np.exp(log_probs), 10)
     area = roc_auc_score(true, probs[:, 1]) if len(labels) == 2 else roc_auc_score(true, probs, multi_class="ovr")
-    assert result.roc_auc.value == pytest.approx(area, abs=1e-9)
+    assert result.roc_auc == pytest.approx(area, abs=1e-9)
 
 
 def test_confusion_rows_are_true_columns_predicted():
@@ -46,6 +46,14 @@ def test_wilson_by_hand():
     # (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.9, n = 100
     estimate = proportion(90, 100)
     assert (estimate.low, estimate.high) == pytest.approx((0.82563, 0.94477), abs=1e-5)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 30), (7, 9), (50, 50), (331, 1200)])
+def test_wilson_agrees_with_statsmodels(hits, n):
+    from statsmodels.stats.proportion import proportion_confint
+
+    estimate = proportion(hits, n)
+    assert estimate.ci95 == pytest.approx(proportion_confint(hits, n, method="wilson"), abs=1e-9)
 
 
 def delong_by_definition(scores, positive):
@@ -75,62 +83,62 @@ def test_three_class_interval_agrees_with_a_row_bootstrap():
 
 def test_macro_f1_bootstrap_agrees_with_scipy_and_repeats():
     true, log_probs = random_rows(300, 3, seed=1)
-    first = compute_metrics(THREE, true, log_probs, seed=7).macro_f1
-    assert first == compute_metrics(THREE, true, log_probs, seed=7).macro_f1
-    assert first != compute_metrics(THREE, true, log_probs, seed=8).macro_f1
+    first = compute_metrics(THREE, true, log_probs, seed=7).macro_f1_ci95
+    assert first == compute_metrics(THREE, true, log_probs, seed=7).macro_f1_ci95
+    assert first != compute_metrics(THREE, true, log_probs, seed=8).macro_f1_ci95
     pairs = (true, log_probs.argmax(axis=1))
     expected = bootstrap(
         pairs, lambda t, p: f1_score(t, p, average="macro"), paired=True, vectorized=False, n_resamples=500,
         method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    assert (first.low, first.high) == pytest.approx((expected.low, expected.high), abs=0.012)
+    assert first == pytest.approx((expected.low, expected.high), abs=0.012)
 
 
 def test_one_class_only_gives_reasons_not_zeros():
     log_probs = np.log([[0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
     result = compute_metrics(TWO, np.array([1, 1, 1]), log_probs)
-    assert result.accuracy.value == result.macro_f1.value == 1.0
-    assert result.accuracy.low < 0.5  # three rows prove little
-    assert result.roc_auc.value is None
-    assert "负面" in result.roc_auc.reason
+    assert result.accuracy == result.macro_f1 == 1.0
+    assert result.accuracy_ci95[0] < 0.5  # three rows prove little
+    assert result.roc_auc is None
+    assert "负面" in result.reasons["roc_auc"]
     negative = result.classes[0]
-    assert negative.precision.value is None
-    assert "负面" in negative.precision.reason
-    assert negative.recall.value is None
-    assert "没有“负面”" in negative.recall.reason
+    assert negative.precision is None
+    assert "负面" in result.reasons["precision 负面"]
+    assert negative.recall is None
+    assert "没有“负面”" in result.reasons["recall 负面"]
 
 
 def test_a_third_class_never_seen_does_not_drag_macro_f1():
     true = np.array([0, 2, 0, 2])
     log_probs = np.log([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.1, 0.8], [0.1, 0.1, 0.8]])
     result = compute_metrics(THREE, true, log_probs)
-    assert result.macro_f1.value == pytest.approx(f1_score(true, [0, 2, 2, 2], average="macro"))
-    assert result.roc_auc.value is None
+    assert result.macro_f1 == pytest.approx(f1_score(true, [0, 2, 2, 2], average="macro"))
+    assert result.roc_auc is None
 
 
 def test_equal_scores_are_half_and_have_no_interval():
     result = compute_metrics(TWO, np.array([0, 1, 0, 1]), np.log(np.full((4, 2), 0.5)))
-    assert result.roc_auc.value == 0.5
-    assert result.roc_auc.low is None
-    assert result.roc_auc.reason
+    assert result.roc_auc == 0.5
+    assert result.roc_auc_ci95 is None
+    assert result.reasons["roc_auc"]
     assert result.confusion == [[2, 0], [2, 0]]  # a tie goes to the first label
 
 
 def test_perfect_separation_does_not_claim_certainty():
     log_probs = np.log([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
     result = compute_metrics(TWO, np.array([0, 0, 1, 1]), log_probs)
-    assert result.accuracy.low < 0.6
-    for estimate in (result.roc_auc, result.macro_f1):
-        assert estimate.value == 1.0
-        assert estimate.low is None
-        assert "退化" in estimate.reason
+    assert result.accuracy_ci95[0] < 0.6
+    for name in ("roc_auc", "macro_f1"):
+        assert getattr(result, name) == 1.0
+        assert getattr(result, f"{name}_ci95") is None
+        assert "退化" in result.reasons[name]
 
 
 def test_no_scores_no_auc():
     true, log_probs = random_rows(50, 2)
-    area = compute_metrics(TWO, true, log_probs, gives_scores=False).roc_auc
-    assert area.value is None
-    assert area.reason
+    result = compute_metrics(TWO, true, log_probs, gives_scores=False)
+    assert result.roc_auc is None
+    assert result.reasons["roc_auc"]
 
 
 def test_saturated_float32_still_ranks():

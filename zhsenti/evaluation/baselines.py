@@ -39,6 +39,7 @@ class Score(Protocol):
 class System:
     """One column of the comparison.
 
+    method          how it works: trivial, naive_bayes, linear, zero_shot, or the adapter's method
     identity        everything that decides its scores: the cache is keyed by it
     prepare         fits or loads; returns the scorer and notes (Chinese). Not called when every score is cached
     gives_scores    whether its log-probabilities rank rows (else no ROC-AUC)
@@ -48,7 +49,7 @@ class System:
 
     name: str
     title: str
-    kind: str
+    method: str
     identity: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[], tuple[Score, list[str]]] | None = None
     gives_scores: bool = True
@@ -114,9 +115,11 @@ def _majority(context: Context) -> System:
 def _snownlp(context: Context) -> System:
     """SnowNLP's bundled naive Bayes model, as it ships."""
     system = partial(System, "snownlp", "SnowNLP", "naive_bayes")
-    negative, positive = _class_of(context.task, NEGATIVE), _class_of(context.task, POSITIVE)
-    if len(context.task.labels) != 2 or negative is None or positive is None or negative == positive:
+    classes = polar_classes(context.task)
+    if classes is None:
         return system(not_applicable=f"SnowNLP 只分正负两类，本任务的标签是 {'、'.join(context.task.labels)}")
+
+    negative, positive = classes
 
     def prepare() -> tuple[Score, list[str]]:
         from snownlp import SnowNLP
@@ -140,6 +143,14 @@ def _snownlp(context: Context) -> System:
         )
     identity = {"system": "snownlp", "version": metadata.version("snownlp"), "labels": context.task.labels}
     return system(identity=identity, prepare=prepare, contaminated=seen > 0, notes=tuple(notes))
+
+
+def polar_classes(task: SentimentTask) -> tuple[int, int] | None:
+    """Class indices of negative and positive; None for a task that is not just these two."""
+    negative, positive = _class_of(task, NEGATIVE), _class_of(task, POSITIVE)
+    if len(task.labels) != 2 or negative is None or positive is None or negative == positive:
+        return None
+    return negative, positive
 
 
 def _class_of(task: SentimentTask, spellings: Sequence[str]) -> int | None:
@@ -225,21 +236,26 @@ def _zero_shot(context: Context) -> System:
     return System(
         "zero_shot",
         "零样本",
-        "llm",
+        "zero_shot",
         identity={"system": "zero_shot", **context.base_identity},
         prepare=lambda: (context.predictor.zero_shot().log_probs, []),
         notes=("同一基座、同一提示、同样的标签词，不用适配器",),
     )
 
 
-def adapter_system(context: Context, adapter_identity: dict[str, Any]) -> System:
-    """The trained adapter itself; ``adapter_identity`` names its file hash and method."""
+def adapter_system(
+    predictor: Callable[[], Predictor], adapter_identity: dict[str, Any], base_identity: dict[str, Any], number: int = 1
+) -> System:
+    """A trained adapter; ``adapter_identity`` names its file hash and method. ``number`` 1 is the one under test."""
+    from zhsenti.methods import get_method  # torch: seconds
+
+    title = f"{get_method(adapter_identity['method']).title} + LoRA"
     return System(
-        "adapter",
-        "LoRA 适配器",
-        "adapter",
-        identity={"system": "adapter", **adapter_identity, **context.base_identity},
-        prepare=lambda: (context.predictor.log_probs, []),
+        "adapter" if number == 1 else f"adapter_{number}",
+        title if number == 1 else f"{title}（{number}）",
+        adapter_identity["method"],
+        identity={"system": "adapter", **adapter_identity, **base_identity},
+        prepare=lambda: (predictor().log_probs, []),
     )
 
 

@@ -1,4 +1,4 @@
-"""``scripts/evaluate.py`` and ``evaluation/run_full_eval.py``: adapter, data, baselines -> one JSON and one table."""
+"""``scripts/evaluate.py`` and ``evaluation/run_full_eval.py``: adapter, data, baselines -> JSONs and a report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import platform
 import shlex
 import sys
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,160 +20,166 @@ from rich.console import Console
 from rich.table import Table
 
 from zhsenti.artifact import WEIGHTS, Manifest, check_writable, library_versions, load_manifest
-from zhsenti.config import DataConfig, EvalConfig, option, parse
-from zhsenti.errors import DataError, ZhsentiError
+from zhsenti.config import EvalConfig, FullEvalConfig, parse, program
+from zhsenti.errors import ConfigError
 from zhsenti.evaluation.baselines import Context, adapter_system, build_baselines, parse_baselines
-from zhsenti.evaluation.compare import Comparison, EvalRows, Provenance, SystemResult, compare, write_comparison
-from zhsenti.evaluation.metrics import Estimate
+from zhsenti.evaluation.compare import compare, slices
+from zhsenti.evaluation.rows import EvalData, load_eval_data, split_names
+from zhsenti.evaluation.schema import ComparisonFile, Interval, MetricsFile, Pair, Provenance, SystemScores, write
+from zhsenti.evaluation.scoring import EvalRows
 
 if TYPE_CHECKING:
-    from zhsenti.data.sources import DatasetSplits
     from zhsenti.evaluation.baselines import Predictor
+    from zhsenti.evaluation.stages import Run
 
-COMPARISON, ADAPTER_ALONE = "baseline_comparison.json", "metrics.json"
-
-
-@dataclass
-class AdapterEvalConfig(EvalConfig):
-    """``scripts/evaluate.py``: the same flags, no baselines unless asked for."""
-
-    baselines: str = option("none", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑")
+METRICS, COMPARISON = "metrics.json", "baseline_comparison.json"
+# What a quick look takes where the user did not say otherwise.
+QUICK: dict[str, Any] = {
+    "max_test_samples": 160,
+    "max_dev_samples": 120,
+    "perturbation_samples": 20,
+    "explain_errors": 2,
+}
 
 
 def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
     """Both scripts' body. Raises ZhsentiError for a user's mistake, and then nothing has been written."""
-    kind = AdapterEvalConfig if adapter_only else EvalConfig
-    config, sources = parse(kind, argv, "在测试数据上评估适配器" + ("" if adapter_only else "，并与基线比较"))
+    kind = EvalConfig if adapter_only else FullEvalConfig
+    config, sources = parse(kind, argv, "在测试数据上评估适配器" + ("" if adapter_only else "，并与基线比较，写成报告"))
+    if isinstance(config, FullEvalConfig) and config.quick:
+        config = replace(config, **{name: value for name, value in QUICK.items() if name not in sources})
     console = Console(stderr=True, highlight=False)
     for name, origin in sources.items():
         console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False, soft_wrap=True)
-    words = sys.argv if argv is None else [sys.argv[0], *argv]
-    comparison = evaluate(config, shlex.join(words), console)
-    # The adapter alone goes to a file of its own, so that a quick look never replaces a full comparison.
-    path = Path(config.output_dir) / (COMPARISON if len(comparison.systems) > 1 else ADAPTER_ALONE)
-    write_comparison(path, comparison)
+    words = sys.argv[1:] if argv is None else argv
+    run = evaluate(config, f"{program()} {shlex.join(words)}", console)
+    folder = Path(config.output_dir)
+    metrics, comparison = metrics_file(run), comparison_file(run)
+    write(folder / METRICS, metrics)
+    written = [METRICS]
+    if len(run.systems) > 1:  # the adapter alone never replaces a full comparison
+        write(folder / COMPARISON, comparison)
+        written.append(COMPARISON)
     show(comparison, Console(highlight=False))
-    print(f"结果：{path}")
+    if isinstance(config, FullEvalConfig):
+        from zhsenti.evaluation.report import full_report
+
+        written += full_report(run, metrics, comparison, console)
+    print(f"结果：{folder}（{'、'.join(written)}）")
     return 0
 
 
-def evaluate(config: EvalConfig, command: str, console: Console) -> Comparison:
-    """Load, score, measure. Cheap checks come first: flags, adapter folder, data, and only then the model."""
+def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
+    """Load and score. Cheap checks come first: flags, adapter folders, data, and only then the model."""
     names = parse_baselines(config.baselines)
     check_writable(Path(config.output_dir))
     manifest = load_manifest(config.model_path)
-    data = load_eval_data(config, manifest)
+    others = {path: load_manifest(path) for path in split_names(config.other_adapters)}
+    for path, other in others.items():
+        _check_same_task(manifest, path, other)
+    _check_challenge(config)
+    data = load_eval_data(config, manifest, list(others.values()))
     for note in data.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
-    predictor = load_predictor(config)
+    predictor = load_predictor(config, config.model_path)
 
     machine = machine_description()
     versions = {**library_versions(), "scikit-learn": metadata.version("scikit-learn")}
-    base_identity = {
-        "base": {key: manifest.base.get(key) for key in ("model_id", "revision", "precision", "use_qlora")},
-        "task": manifest.task.to_dict(),
-        "precision": config.precision,
-        "machine": machine,
-        "versions": versions,
-    }
-    context = Context(manifest.task, data.train, data.splits.dev, data.splits.test, predictor, base_identity)
-    adapter = {"adapter_sha256": manifest.files[WEIGHTS], "method": manifest.method}
-    systems = [*build_baselines(names, context), adapter_system(context, adapter)]
+
+    def base_identity(of: Manifest) -> dict[str, Any]:
+        return {
+            "base": {key: of.base.get(key) for key in ("model_id", "revision", "precision", "use_qlora")},
+            "task": of.task.to_dict(),
+            "precision": config.precision,
+            "machine": machine,
+            "versions": versions,
+        }
+
+    context = Context(manifest.task, data.train, data.splits.dev, data.splits.test, predictor, base_identity(manifest))
+    systems = [*build_baselines(names, context)]
+    for number, (path, other) in enumerate(others.items(), start=2):
+        systems.append(adapter_system(_lazily(config, path), _identity(other), base_identity(other), number))
+    systems.append(adapter_system(lambda: predictor, _identity(manifest), base_identity(manifest)))
     rows = EvalRows(manifest.task.labels, data.splits.test, data.leak_free, manifest.task.has_aspect)
-    results = compare(systems, rows, Path(config.output_dir) / "cache", seed=config.seed)
+    compared = compare(systems, rows, Path(config.output_dir) / "cache", seed=config.seed)
     provenance = Provenance(
         command=command,
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
-        model={**adapter, "path": config.model_path, "base": manifest.base, "training_data": manifest.data},
+        model={
+            **_identity(manifest),
+            "path": config.model_path,
+            "base": manifest.base,
+            "training_data": manifest.data,
+            "other_adapters": {path: _identity(other) for path, other in others.items()},
+        },
         data=_data_provenance(config, data, manifest),
         versions=versions,
         machine=machine,
     )
-    n, clean = len(data.leak_free), sum(data.leak_free)
-    return Comparison(list(manifest.task.labels), n, clean, results, provenance, data.notes)
+    from zhsenti.evaluation.stages import Run
+
+    return Run(config, manifest, data, rows, systems, compared, provenance)
 
 
-@dataclass(frozen=True)
-class EvalData:
-    """``splits.test``: the rows to score;  ``train``: those baselines may fit on;  ``leak_free``: a flag a test row."""
-
-    splits: DatasetSplits
-    train: list[Any]
-    leak_free: list[bool]
-    notes: list[str]
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    return {"adapter_sha256": manifest.files[WEIGHTS], "method": manifest.method}
 
 
-def load_eval_data(config: EvalConfig, manifest: Manifest) -> EvalData:
-    """The test rows and which of them are clean.
-
-    A test row is leak-free when its text is neither in this data set's train rows nor, when the adapter was trained
-    on other data, in those. Raises DataError when the data cannot be found or holds no test row.
-    """
-    from zhsenti.data.sources import load_dataset
-    from zhsenti.data.split import sample
-
-    trained = manifest.data
-    auto = config.dataset == "auto"
-    splits = _load_training_data(config, manifest) if auto else load_dataset(config, manifest.task)
-    same = splits.sha256 == trained.get("sha256")
-    if same and not auto and config.seed != trained.get("seed", config.seed):
-        # Another seed would cut another split, and rows the adapter was trained on would become test rows.
-        splits = load_dataset(replace(config, seed=trained["seed"]), manifest.task)
-    if not splits.test:
-        raise DataError(f"{splits.name} 没有测试数据", todo="用 --dataset 指定含测试部分的数据。")
-    notes, seen = list(splits.notes), splits.train
-    if not same:
-        try:
-            seen = splits.train + _load_training_data(config, manifest).train
-            notes.append(
-                f"适配器是在另一份数据（{trained.get('name', '未知')}）上训练的；“无泄漏”对两份训练数据都核对过"
-            )
-        except ZhsentiError as error:
-            why = error.problem
-            notes.append(f"适配器是在另一份数据上训练的，且现在找不到它（{why}）：“无泄漏”只核对了本数据的训练部分")
-    if config.max_test_samples and config.max_test_samples < len(splits.test):
-        notes.append(
-            f"测试数据 {len(splits.test)} 条，按标签分层抽样 {config.max_test_samples} 条（种子 {config.seed}）"
+def _check_same_task(manifest: Manifest, path: str, other: Manifest) -> None:
+    if (other.task.labels, other.task.has_aspect) != (manifest.task.labels, manifest.task.has_aspect):
+        raise ConfigError(
+            f"--other_adapters 里的 {path} 是另一种任务",
+            expected="、".join(manifest.task.labels),
+            found="、".join(other.task.labels),
+            todo="只比较标签相同的适配器。",
         )
-    splits = replace(splits, test=sample(splits.test, config.max_test_samples, config.seed))
-    settings = manifest.training.get("settings", {}) if same else {}
-    # By default baselines fit on the very rows the adapter was trained on.
-    limit = config.max_train_samples or int(settings.get("max_train_samples", 0))
-    train = sample(splits.train, limit, int(trained.get("seed", config.seed)) if same else config.seed)
-    return EvalData(splits, train, replace(splits, train=seen).leak_free(), notes)
 
 
-def _load_training_data(config: EvalConfig, manifest: Manifest) -> DatasetSplits:
-    """The recorded data set, cut as it was for training. Raises DataError when it is gone or has changed."""
-    from zhsenti.data.sources import load_dataset
+def _check_challenge(config: EvalConfig) -> None:
+    """A challenge file with a fault is an error now, not after twenty minutes."""
+    if isinstance(config, FullEvalConfig) and config.challenge not in ("auto", "none"):
+        from zhsenti.evaluation.robustness import load_challenge
 
-    trained = manifest.data
-    known = {f.name for f in fields(DataConfig)}
-    recorded = {key: value for key, value in trained.items() if key in known}
-    if recorded.get("dataset") in (None, "auto"):  # what auto found then, not what it would find now
-        recorded["dataset"] = trained.get("name")
-    shown = recorded["dataset"] or "（文件夹里没有记录）"
-    todo = "用 --dataset 指定测试数据。"
-    if not recorded["dataset"]:
-        raise DataError(f"找不到训练时用的数据：{shown}", todo=todo)
-    try:
-        splits = load_dataset(DataConfig(**recorded), manifest.task)
-    except DataError as error:
-        raise DataError(f"找不到训练时用的数据：{shown}", found=error.problem, todo=todo) from error
-    if trained.get("sha256") and splits.sha256 != trained["sha256"]:
-        raise DataError(
-            f"训练时用的数据已经变了：{shown}",
-            expected=f"sha256 {trained['sha256'][:16]}…",
-            found=f"sha256 {splits.sha256[:16]}…",
-            todo="找回原来的数据，或" + todo,
-        )
-    return splits
+        load_challenge(Path(config.challenge))
 
 
-def load_predictor(config: EvalConfig) -> Predictor:
+def load_predictor(config: EvalConfig, path: str) -> Predictor:
+    """The adapter without its stored temperature: an evaluation fits it and must see what it is fitted to."""
     from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
 
-    return SentimentPredictor(config.model_path, model_name=config.model_name, precision=config.precision)
+    return SentimentPredictor(path, model_name=config.model_name, precision=config.precision, temperature=1.0)
+
+
+def _lazily(config: EvalConfig, path: str) -> Callable[[], Predictor]:
+    return cache(lambda: load_predictor(config, path))
+
+
+def metrics_file(run: Run) -> MetricsFile:
+    adapter = next(item for item in run.compared.systems if item.name == "adapter")
+    assert adapter.official is not None  # the adapter always applies
+    right = run.compared.scored["adapter"].log_probs.argmax(axis=1) == run.true
+    return MetricsFile(
+        method=adapter.method,
+        labels=list(run.rows.labels),
+        quick=getattr(run.config, "quick", False),
+        official=adapter.official,
+        leak_free=adapter.leak_free,
+        slices=slices(right, run.data.columns),
+        provenance=run.provenance,
+        notes=[*run.data.notes, *adapter.notes],
+    )
+
+
+def comparison_file(run: Run) -> ComparisonFile:
+    return ComparisonFile(
+        labels=list(run.rows.labels),
+        n_official=len(run.rows.leak_free),
+        n_leak_free=sum(run.rows.leak_free),
+        systems=run.compared.systems,
+        pairs=run.compared.pairs,
+        provenance=run.provenance,
+        notes=run.data.notes,
+    )
 
 
 def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> dict[str, Any]:
@@ -205,7 +213,7 @@ def machine_description() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(), "gpu": gpu}
 
 
-def show(comparison: Comparison, console: Console) -> None:
+def show(comparison: ComparisonFile, console: Console) -> None:
     """The comparison and the adapter's confusion matrix as tables that fit 80 columns, notes below them."""
     table = Table(box=box.HORIZONTALS, pad_edge=False, collapse_padding=True, show_lines=True)
     heads = [
@@ -220,18 +228,23 @@ def show(comparison: Comparison, console: Console) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     for item in comparison.systems:
         speed = "—" if item.rows_per_second is None else _speed(item.rows_per_second)
-        title = item.title + (" *" if item.contaminated else "")
+        title = item.title.replace(" + LoRA", "\n+ LoRA") + (" *" if item.contaminated else "")
         if item.official is None:
             table.add_row(title, *["—"] * 4, speed)
             continue
         full, clean = item.official, item.leak_free
-        accuracies = [_cell(full.accuracy), _cell(clean.accuracy) if clean else "—"]
-        table.add_row(title, *accuracies, _cell(full.macro_f1), _cell(full.roc_auc), speed)
+        accuracies = [_cell(one.accuracy, one.accuracy_ci95) if one else "—" for one in (full, clean)]
+        rest = [_cell(full.macro_f1, full.macro_f1_ci95), _cell(full.roc_auc, full.roc_auc_ci95)]
+        table.add_row(title, *accuracies, *rest, speed)
     console.print(table)
     if any(item.contaminated for item in comparison.systems):
         console.print("* 训练语料含有测试数据，成绩不可作公平比较", markup=False)
     adapter = comparison.systems[-1]
     _show_confusion(adapter, comparison.labels, console)
+    titles = {item.name: item.title for item in comparison.systems}
+    for pair in comparison.pairs:
+        if "adapter" in (pair.a, pair.b):
+            console.print(pair_sentence(pair, titles), markup=False, soft_wrap=True)
     for item in comparison.systems:
         for note in item.notes:
             console.print(f"{item.title}：{note}", markup=False, soft_wrap=True)
@@ -239,7 +252,22 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"数据：{note}", markup=False, soft_wrap=True)
 
 
-def _show_confusion(item: SystemResult, labels: list[str], console: Console) -> None:
+def pair_sentence(pair: Pair, titles: dict[str, str]) -> str:
+    """``A 比 B 高 6.5 个百分点 [4.2, 8.8]，p < 0.001：差别是真的`` (Chinese, adapter first where it takes part)."""
+    a, b, difference, (low, high) = pair.a, pair.b, pair.difference, pair.ci95
+    if b == "adapter":
+        a, b, difference, low, high = b, a, -difference, -high, -low
+    p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
+    verdict = "差别是真的" if pair.real else "不能说有差别"
+    word = "高" if difference >= 0 else "低"
+    if difference < 0:
+        difference, low, high = -difference, -high, -low
+    interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
+    marked = "（含看过测试数据的系统）" if pair.contaminated else ""
+    return f"{titles[a]} 比 {titles[b]} {word} {100 * difference:.1f} 个百分点 {interval}，{p}：{verdict}{marked}"
+
+
+def _show_confusion(item: SystemScores, labels: list[str], console: Console) -> None:
     if item.official is None:
         return
     table = Table(
@@ -251,19 +279,19 @@ def _show_confusion(item: SystemResult, labels: list[str], console: Console) -> 
     for head in (*labels, "召回率 %", "精确率 %"):
         table.add_column(head, justify="right")
     for row, one in zip(item.official.confusion, item.official.classes, strict=True):
-        rates = (_cell(e).replace("\n", " ") for e in (one.recall, one.precision))
+        pairs = ((one.recall, one.recall_ci95), (one.precision, one.precision_ci95))
+        rates = (_cell(value, interval).replace("\n", " ") for value, interval in pairs)
         table.add_row(one.label, *map(str, row), *rates)
     console.print(table)
 
 
-def _cell(estimate: Estimate) -> str:
+def _cell(value: float | None, interval: Interval | None) -> str:
     """``92.7`` over ``[91.0, 94.0]``, in percent; a dash where the value is undefined (the JSON says why)."""
-    if estimate.value is None:
+    if value is None:
         return "—"
-    value = _percent(estimate.value)
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value}\n[{_percent(estimate.low)}, {_percent(estimate.high)}]"
+    if interval is None:
+        return _percent(value)
+    return f"{_percent(value)}\n[{_percent(interval[0])}, {_percent(interval[1])}]"
 
 
 def _speed(rows_per_second: float) -> str:

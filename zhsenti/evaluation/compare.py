@@ -1,154 +1,63 @@
-"""Systems x rows -> typed results. Every chunk of scores is on disk before the next begins, so a killed run goes on."""
+"""All systems on the same rows: each one's scores, which differences between two are real, and slices of the rows."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import os
-import time
-import types
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from zhsenti.artifact import write_json
-from zhsenti.errors import DataError, ModelError
-from zhsenti.evaluation.baselines import System, rows_digest
-from zhsenti.evaluation.metrics import Metrics, compute_metrics
+from zhsenti.evaluation.baselines import System
+from zhsenti.evaluation.metrics import compute_metrics, share
+from zhsenti.evaluation.schema import Difference, Pair, Scores, Slice, SystemScores
+from zhsenti.evaluation.scoring import EvalRows, Scored, score_progress, score_rows
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from zhsenti.data.sources import Example
-
-CHUNK = 64  # rows between two writes: what a kill can lose
-FORMAT = 1
+RESAMPLES = 10_000
+SMALL_SLICE = 10  # rows: below it a slice's accuracy says nothing
 
 
 @dataclass(frozen=True)
-class SystemResult:
-    """One system on all test rows (``official``) and on those whose text is in no training row (``leak_free``).
+class Compared:
+    """``scored``: name -> log-probabilities of the systems that apply;  ``pairs`` of those, in the table's order."""
 
-    Both are None for a system that does not apply, ``leak_free`` also when no such row exists; ``notes`` say why.
-    ``seconds`` is scoring alone, as measured when each chunk was computed; ``prepare_seconds`` is fitting or loading.
-    """
-
-    name: str
-    title: str
-    kind: str
-    official: Metrics | None = None
-    leak_free: Metrics | None = None
-    seconds: float | None = None
-    prepare_seconds: float | None = None
-    rows_per_second: float | None = None
-    contaminated: bool = False
-    notes: list[str] = field(default_factory=list)
+    systems: list[SystemScores]
+    scored: dict[str, Scored]
+    pairs: list[Pair]
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Where the numbers come from: enough to get them again."""
-
-    command: str
-    date: str
-    model: dict[str, Any]
-    data: dict[str, Any]
-    versions: dict[str, str]
-    machine: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What ``baseline_comparison.json`` holds."""
-
-    labels: list[str]
-    n_official: int
-    n_leak_free: int
-    systems: list[SystemResult]
-    provenance: Provenance
-    notes: list[str] = field(default_factory=list)
-    format: int = FORMAT
-
-
-def write_comparison(path: Path, comparison: Comparison) -> None:
-    write_json(path, dataclasses.asdict(comparison))
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Raises DataError when the file is not one that ``write_comparison`` wrote."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return _typed(Comparison, values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"读不了评估结果 {path}", found=str(error)[:200], todo="重新运行评估。") from error
-
-
-T = TypeVar("T")
-
-
-def _typed(kind: type[T], value: Any) -> T:
-    """JSON values as ``kind``: dataclasses, lists of them, ``X | None``; anything else as it is."""
-    if isinstance(kind, types.UnionType):
-        return None if value is None else _typed(kind.__args__[0], value)
-    if typing.get_origin(kind) is list:
-        return [_typed(typing.get_args(kind)[0], item) for item in value]  # type: ignore[return-value]
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _typed(hints[name], item) for name, item in value.items()})
-    return value
-
-
-@dataclass(frozen=True)
-class EvalRows:
-    """The rows every system is scored on; ``leak_free[i]``: row i's text is in no training row."""
-
-    labels: Sequence[str]
-    examples: Sequence[Example]
-    leak_free: Sequence[bool]
-    has_aspect: bool = False
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Log-probabilities (N, C) in row order and what computing them took, cached chunks included."""
-
-    log_probs: np.ndarray
-    seconds: float
-    prepare_seconds: float
-    notes: list[str]
-
-
-def compare(systems: Sequence[System], rows: EvalRows, cache_dir: Path, *, seed: int = 42) -> list[SystemResult]:
-    """Score every system on the same rows (cached chunks are not computed again) and measure it."""
-    results = []
-    with _progress() as progress:
+def compare(systems: Sequence[System], rows: EvalRows, cache_dir: Path, *, seed: int = 42) -> Compared:
+    """Score every system on the same rows (cached chunks are not computed again), measure it and compare all pairs."""
+    results, scored = [], {}
+    with score_progress() as progress:
         for system in systems:
             if system.not_applicable:
-                note = f"不适用：{system.not_applicable}"
-                results.append(SystemResult(system.name, system.title, system.kind, notes=[note]))
+                notes = [f"不适用：{system.not_applicable}"]
+                results.append(SystemScores(name=system.name, title=system.title, method=system.method, notes=notes))
                 continue
-            results.append(_measure(system, score_rows(system, rows, cache_dir, progress), rows, seed))
-    return results
+            scored[system.name] = score_rows(system, rows, cache_dir, progress)
+            results.append(_measure(system, scored[system.name], rows, seed))
+    true, clean = np.array([row.label for row in rows.examples]), np.array(rows.leak_free, dtype=bool)
+    right = {name: item.log_probs.argmax(axis=1) == true for name, item in scored.items()}
+    contaminated = {system.name for system in systems if system.contaminated}
+    return Compared(results, scored, compare_pairs(right, clean, contaminated, seed=seed))
 
 
-def _measure(system: System, scored: Scored, rows: EvalRows, seed: int) -> SystemResult:
+def _measure(system: System, scored: Scored, rows: EvalRows, seed: int) -> SystemScores:
     true, clean = np.array([row.label for row in rows.examples]), np.array(rows.leak_free, dtype=bool)
 
-    def metrics(mask: np.ndarray) -> Metrics | None:
+    def metrics(mask: np.ndarray) -> Scores | None:
         if not mask.any():
             return None
         gives_scores = system.gives_scores
         return compute_metrics(rows.labels, true[mask], scored.log_probs[mask], gives_scores=gives_scores, seed=seed)
 
-    return SystemResult(
-        system.name,
-        system.title,
-        system.kind,
+    return SystemScores(
+        name=system.name,
+        title=system.title,
+        method=system.method,
         official=metrics(np.ones(len(true), dtype=bool)),
         leak_free=metrics(clean),
         seconds=round(scored.seconds, 3),
@@ -159,138 +68,77 @@ def _measure(system: System, scored: Scored, rows: EvalRows, seed: int) -> Syste
     )
 
 
-def score_rows(system: System, rows: EvalRows, cache_dir: Path, progress: Progress) -> Scored:
-    """Log-probabilities of every row, from the cache where it has them; the rest are computed and appended by chunk.
+def compare_pairs(
+    right: Mapping[str, np.ndarray], leak_free: np.ndarray, contaminated: set[str], *, seed: int = 42
+) -> list[Pair]:
+    """Every two systems; ``right[name]`` (N,) says which rows it judged rightly.
 
-    Raises ModelError when the system returns something that is not a finite number.
+    p-values of the official rows are corrected for the number of pairs by Holm's step-down method (Holm 1979).
     """
-    from filelock import FileLock
-
-    chunks = _chunks(rows.examples)
-    cache = ChunkCache(cache_dir / f"{cache_key(system, rows)}.jsonl", [len(c) for c in chunks], len(rows.labels))
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache.path.with_suffix(".lock")):  # a second run on the same rows waits, then reads
-        cache.load()
-        _fill(cache, chunks, system, rows, progress)
-    result = np.empty((len(rows.examples), len(rows.labels)), dtype=np.float32)
-    for i, chunk in enumerate(chunks):
-        result[chunk] = cache.chunks[i][0]
-    assert cache.header is not None  # _fill wrote it
-    seconds = sum(seconds for _, seconds in cache.chunks.values())
-    return Scored(result, seconds, cache.header["prepare_seconds"], cache.header["notes"])
-
-
-def _fill(cache: ChunkCache, chunks: list[list[int]], system: System, rows: EvalRows, progress: Progress) -> None:
-    """Compute and append the chunks that ``cache`` lacks, with a progress bar measured in characters."""
-    sizes = [sum(1 + len(rows.examples[r].text) for r in chunk) for chunk in chunks]
-    missing = [i for i in range(len(chunks)) if i not in cache.chunks]
-    done = sum(sizes) - sum(sizes[i] for i in missing)
-    task = progress.add_task(
-        system.title, total=sum(sizes), completed=done, start=False, rows=len(rows.examples), rate="读自缓存"
-    )
-    if missing or cache.header is None:
-        progress.update(task, rate="准备中")
-        started = time.perf_counter()
-        assert system.prepare is not None  # only a system that does not apply has none
-        score, notes = system.prepare()
-        if cache.header is None:
-            cache.write_header(system, notes, time.perf_counter() - started)
-    progress.start_task(task)
-    fresh, started = 0, time.perf_counter()
-    for i in missing:
-        examples = [rows.examples[r] for r in chunks[i]]
-        per_row, chunk_started = sizes[i] / len(examples), time.perf_counter()
-        log_probs = score(
-            [row.text for row in examples],
-            [row.aspect for row in examples] if rows.has_aspect else None,
-            progress=lambda k, step=per_row: progress.advance(task, k * step),  # type: ignore[misc]
+    names = list(combinations(right, 2))
+    whole = [paired_difference(right[a], right[b], seed=seed) for a, b in names]
+    corrected = holm([item.p_value for item in whole])
+    pairs = []
+    for (a, b), item, p_holm in zip(names, whole, corrected, strict=True):
+        clean = paired_difference(right[a][leak_free], right[b][leak_free], seed=seed) if leak_free.any() else None
+        pairs.append(
+            Pair(
+                **item.model_dump(),
+                a=a,
+                b=b,
+                p_holm=p_holm,
+                real=p_holm < 0.05,
+                contaminated=bool(contaminated & {a, b}),
+                leak_free=clean,
+            )
         )
-        log_probs = np.asarray(log_probs, dtype=np.float32)
-        if not np.isfinite(log_probs).all():
-            raise ModelError(f"{system.title} 的分数里有 NaN 或无穷", todo="换一种精度：--precision fp32。")
-        cache.append(i, log_probs, time.perf_counter() - chunk_started)
-        fresh, done = fresh + len(examples), done + sizes[i]
-        rate = fresh / max(time.perf_counter() - started, 1e-6)
-        progress.update(task, completed=done, rate=f"{rate:.1f} 条/秒")
-    progress.stop_task(task)
+    return pairs
 
 
-def cache_key(system: System, rows: EvalRows) -> str:
-    """SHA-256 of what decides the scores: the system's identity and the rows' texts; true labels have no part in it."""
-    parts = [FORMAT, CHUNK, system.identity, list(rows.labels), rows.has_aspect, rows_digest(rows.examples)]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+def paired_difference(right_a: np.ndarray, right_b: np.ndarray, *, seed: int = 42) -> Difference:
+    """Accuracy of a minus accuracy of b on the same N >= 1 rows.
 
+    p: exact McNemar test (McNemar 1947), two-sided binomial over the rows that only one gets right. Interval: paired
+    percentile bootstrap over rows; drawing rows with replacement is a multinomial draw over (only a, only b, same).
+    Where the two never differ no resample can, so the interval is what N rows without a difference leave possible.
+    """
+    from scipy.stats import binomtest
 
-def _chunks(rows: Sequence[Example]) -> list[list[int]]:
-    """Row numbers longest first, so that a chunk's texts are of like length and padding is small."""
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].text))
-    return [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
-
-
-class ChunkCache:
-    """Append-only JSON lines: a header, then one line a chunk. What a kill tore off the end is cut away on load."""
-
-    def __init__(self, path: Path, sizes: list[int], classes: int) -> None:
-        self.path, self._shapes = path, [(size, classes) for size in sizes]
-        self.header: dict[str, Any] | None = None
-        self.chunks: dict[int, tuple[np.ndarray, float]] = {}
-
-    def load(self) -> None:
-        if not self.path.exists():
-            return
-        raw, good = self.path.read_bytes(), 0
-        for line in raw.splitlines(keepends=True):
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError):
-                break
-            if not line.endswith(b"\n"):
-                break
-            good += len(line)
-        if good < len(raw):
-            self.header, self.chunks = None, {}
-            os.truncate(self.path, good)
-            self.load()
-
-    def _take(self, record: dict[str, Any]) -> None:
-        if self.header is None:
-            self.header = {
-                "notes": [str(note) for note in record["notes"]],
-                "prepare_seconds": record["prepare_seconds"],
-            }
-            return
-        index, log_probs = int(record["chunk"]), np.array(record["log_probs"], dtype=np.float32)
-        if index < 0 or log_probs.shape != self._shapes[index]:
-            raise ValueError("chunk does not fit")
-        self.chunks[index] = (log_probs, float(record["seconds"]))
-
-    def write_header(self, system: System, notes: list[str], seconds: float) -> None:
-        self._write(
-            {"system": system.name, "identity": system.identity, "notes": notes, "prepare_seconds": round(seconds, 3)}
-        )
-
-    def append(self, index: int, log_probs: np.ndarray, seconds: float) -> None:
-        rows = [[float(value) for value in row] for row in log_probs]  # float32 is exact in JSON's doubles
-        self._write({"chunk": index, "seconds": round(seconds, 6), "log_probs": rows})
-
-    def _write(self, record: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._take(record)
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]} 条  {task.fields[rate]}"),
-        TextColumn("剩余"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False),
+    n = len(right_a)
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    if only_a + only_b == 0:
+        possible = 1 - 0.05 ** (1 / n)
+        return Difference(n=n, difference=0.0, ci95=(-possible, possible), p_value=1.0, only_a=0, only_b=0)
+    p_value = float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    cells = np.array([only_a, only_b, n - only_a - only_b]) / n
+    draws = np.random.default_rng(seed).multinomial(n, cells, size=RESAMPLES)
+    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
+    difference = (only_a - only_b) / n
+    return Difference(
+        n=n, difference=difference, ci95=(float(low), float(high)), p_value=p_value, only_a=only_a, only_b=only_b
     )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def slices(right: np.ndarray, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
+    """Accuracy by the values of each column, values in the order of their first row, small ones together as 其余."""
+    results = []
+    for column, values in columns.items():
+        counts = Counter(values)
+        kept = {value for value, count in counts.items() if count >= SMALL_SLICE}
+        named = np.array([value if value in kept else "其余" for value in values], dtype=object)
+        for value in [*(v for v in counts if v in kept), *(["其余"] if len(kept) < len(counts) else [])]:
+            mask = named == value
+            n = int(mask.sum())
+            accuracy, ci95 = share(int(right[mask].sum()), n)
+            results.append(Slice(column=column, value=value, n=n, accuracy=accuracy, accuracy_ci95=ci95))
+    return results

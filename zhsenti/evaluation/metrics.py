@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zhsenti.evaluation.schema import ClassScores, Interval, Scores
+
 RESAMPLES = 1000
 LOG_FLOOR = -700.0  # stands for log 0: keeps differences of log-probabilities finite
 
@@ -21,33 +23,14 @@ class Estimate:
     method: str = ""
     reason: str = ""
 
-
-@dataclass(frozen=True)
-class ClassMetrics:
-    """One label: ``support`` rows carry it, ``predicted`` rows were given it."""
-
-    label: str
-    support: int
-    predicted: int
-    precision: Estimate
-    recall: Estimate
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """``confusion``: rows are true labels, columns are predicted ones, both in label order."""
-
-    n: int
-    accuracy: Estimate
-    macro_f1: Estimate
-    roc_auc: Estimate
-    classes: list[ClassMetrics]
-    confusion: list[list[int]]
+    @property
+    def ci95(self) -> Interval | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def compute_metrics(
     labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray, *, gives_scores: bool = True, seed: int = 42
-) -> Metrics:
+) -> Scores:
     """Metrics of N >= 1 rows: ``true`` (N,) classes, ``log_probs`` (N, C), in label order; a tie takes the first.
 
     ``gives_scores=False`` marks a system whose probabilities do not rank rows, so ROC-AUC is not defined for it.
@@ -58,14 +41,27 @@ def compute_metrics(
     if len(true) == 0 or log_probs.shape != (len(true), len(labels)) or not len(labels) > true.max() >= true.min() >= 0:
         raise ValueError(f"labels {len(labels)}, true {true.shape}, log_probs {log_probs.shape} do not fit")
     matrix = confusion_matrix(true, log_probs.argmax(axis=1), labels=list(range(len(labels))))
-    no_auc = "该系统不给出可排序的分数"
-    return Metrics(
+    accuracy, accuracy_ci95 = share(int(np.trace(matrix)), len(true))
+    macro_f1 = _macro_f1(matrix, seed)
+    assert macro_f1.value is not None  # n >= 1
+    no_auc = Estimate(None, reason="该系统不给出可排序的分数")
+    area = roc_auc(labels, true, log_probs) if gives_scores else no_auc
+    classes, reasons = [], {"macro_f1": macro_f1.reason, "roc_auc": area.reason}
+    for k, label in enumerate(labels):
+        scores, said = _class_scores(label, k, matrix)
+        classes.append(scores)
+        reasons |= said
+    return Scores(
         n=len(true),
-        accuracy=proportion(int(np.trace(matrix)), len(true)),
-        macro_f1=_macro_f1(matrix, seed),
-        roc_auc=roc_auc(labels, true, log_probs) if gives_scores else Estimate(None, reason=no_auc),
-        classes=[_class_metrics(label, k, matrix) for k, label in enumerate(labels)],
+        accuracy=accuracy,
+        accuracy_ci95=accuracy_ci95,
+        macro_f1=macro_f1.value,
+        macro_f1_ci95=macro_f1.ci95,
+        roc_auc=area.value,
+        roc_auc_ci95=area.ci95,
+        classes=classes,
         confusion=matrix.tolist(),
+        reasons={name: reason for name, reason in reasons.items() if reason},
     )
 
 
@@ -79,15 +75,28 @@ def proportion(successes: int, trials: int, reason: str = "没有可计的行") 
     return Estimate(successes / trials, float(interval.low), float(interval.high), "wilson")
 
 
-def _class_metrics(label: str, k: int, matrix: np.ndarray) -> ClassMetrics:
+def share(hits: int, n: int) -> tuple[float, Interval]:
+    """hits / n of n >= 1 rows and its Wilson interval. Raises ValueError for n = 0."""
+    estimate = proportion(hits, n)
+    if estimate.value is None or estimate.ci95 is None:
+        raise ValueError("a share of no rows")
+    return estimate.value, estimate.ci95
+
+
+def _class_scores(label: str, k: int, matrix: np.ndarray) -> tuple[ClassScores, dict[str, str]]:
     hits, support, predicted = int(matrix[k, k]), int(matrix[k].sum()), int(matrix[:, k].sum())
-    return ClassMetrics(
-        label,
-        support,
-        predicted,
-        precision=proportion(hits, predicted, f"没有一行被判为“{label}”"),
-        recall=proportion(hits, support, f"测试数据里没有“{label}”"),
+    precision = proportion(hits, predicted, f"没有一行被判为“{label}”")
+    recall = proportion(hits, support, f"测试数据里没有“{label}”")
+    scores = ClassScores(
+        label=label,
+        support=support,
+        predicted=predicted,
+        precision=precision.value,
+        precision_ci95=precision.ci95,
+        recall=recall.value,
+        recall_ci95=recall.ci95,
     )
+    return scores, {f"precision {label}": precision.reason, f"recall {label}": recall.reason}
 
 
 def _macro_f1(matrix: np.ndarray, seed: int) -> Estimate:

@@ -1,0 +1,190 @@
+"""From results to files: JSONs, CSVs, predictions, pictures, one offline HTML page and a model card."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zhsenti.data.audit.findings import Finding
+from zhsenti.data.tables import write_csv
+from zhsenti.evaluation import plots, stages
+from zhsenti.evaluation.audit_view import audit_view
+from zhsenti.evaluation.card import store_card, write_card
+from zhsenti.evaluation.confidence import scale
+from zhsenti.evaluation.page import environment, write_text
+from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, ErrorsFile, ExplainedError, MetricsFile, write
+from zhsenti.evaluation.verdict import Results, Verdict, interval, percent, verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zhsenti.evaluation.stages import Run
+
+CONFIDENCE, ROBUSTNESS, ERRORS, REPORT = (
+    "confidence_analysis.json",
+    "robustness_result.json",
+    "errors.json",
+    "report.html",
+)
+
+
+def full_report(run: Run, metrics: MetricsFile, comparison: ComparisonFile, console: Console) -> list[str]:
+    """All stages after the comparison, each file as soon as its stage is done. Returns the names of all files."""
+    folder, config = Path(run.config.output_dir), run.full
+
+    def stage(number: int, title: str) -> None:
+        console.print(f"[{number}/5] {title}", markup=False)
+
+    stage(1, "置信度与校准")
+    confidence = stages.confidence(run)
+    write(folder / CONFIDENCE, confidence)
+    for note in confidence.notes:
+        console.print(f"  {note}", markup=False, soft_wrap=True)
+    stage(2, "稳健性：挑战集与扰动")
+    robustness = stages.robust(run, confidence.temperature)
+    write(folder / ROBUSTNESS, robustness)
+    stage(3, f"解释最严重的 {config.explain_errors} 条错误")
+    errors = stages.errors(run, confidence.temperature)
+    write(folder / ERRORS, errors)
+    stage(4, "数据审计" if config.audit else "数据审计（跳过）")
+    audit = stages.audit(run)
+    stage(5, "图、表与报告")
+    results = Results(metrics, comparison, confidence, robustness, audit)
+    tables = _tables(run, confidence, folder)
+    if audit:
+        columns = list(Finding.model_fields)
+        cells = ([getattr(item, name) for name in columns] for item in audit.findings)
+        write_csv(folder / "audit_findings.csv", columns, cells)
+        tables.append("audit_findings.csv")
+    judged = verdict(results)
+    write_text(folder / REPORT, page(run, results, errors, judged, _pictures(run, results, folder / "plots")))
+    write_card(folder / "model_card.md", run, results)
+    if not config.quick:
+        console.print(
+            f"  {store_card(folder / 'model_card.md', Path(config.model_path))}", markup=False, soft_wrap=True
+        )
+    print(f"\n{judged.headline}")
+    for sentence in judged.weak:
+        print(f"  · {sentence}")
+    return [CONFIDENCE, ROBUSTNESS, ERRORS, "predictions.parquet", *tables, "model_card.md", "plots/", REPORT]
+
+
+def _tables(run: Run, confidence: ConfidenceFile, folder: Path) -> list[str]:
+    """predictions.parquet (every test row), errors.csv (surest first), low_confidence.csv (least sure first)."""
+    rows, labels = run.rows.examples, run.rows.labels
+    log_probs = run.log_probs(confidence.temperature)
+    probs, predicted = np.exp(log_probs), log_probs.argmax(axis=1)
+    sure, right = probs.max(axis=1), predicted == run.true
+    columns: dict[str, Any] = {
+        "row": [row.row for row in rows],
+        "text": [_readable(row.text) for row in rows],
+        "label": [labels[k] for k in run.true],
+        "predicted": [labels[k] for k in predicted],
+        "correct": right.tolist(),
+        "confidence": sure.tolist(),
+        "leak_free": [bool(free) for free in run.rows.leak_free],
+    }
+    if run.rows.has_aspect:
+        columns["aspect"] = [row.aspect for row in rows]
+    columns |= {f"p_{label}": probs[:, k].tolist() for k, label in enumerate(labels)}
+    for name, scored in run.compared.scored.items():
+        if name != "adapter":
+            columns[f"{name}_predicted"] = [labels[k] for k in scored.log_probs.argmax(axis=1)]
+    _write_parquet(folder / "predictions.parquet", columns)
+
+    names = ["row", "text", "label", "predicted", "confidence", "leak_free"]
+    cells = list(zip(*(columns[name] for name in names), strict=True))
+    worst = np.argsort(-sure, kind="stable")
+    write_csv(folder / "errors.csv", names, (cells[i] for i in worst if not right[i]))
+    threshold = confidence.target.threshold
+    least = worst[::-1]
+    unsure = [i for i in least if sure[i] < threshold] if threshold is not None else least[: -(-len(least) // 5)]
+    write_csv(folder / "low_confidence.csv", names, (cells[i] for i in unsure))
+    return ["errors.csv", "low_confidence.csv"]
+
+
+def _write_parquet(path: Path, columns: dict[str, Any]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    parquet.write_table(pyarrow.table(columns), temporary)
+    temporary.replace(path)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _pictures(run: Run, results: Results, folder: Path) -> dict[str, str]:
+    """name -> SVG; a PNG of each lies in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels, true = run.rows.labels, run.true
+    drawn: dict[str, tuple[plots.Draw, tuple[float, float]]] = {}
+    if len(labels) == 2 and len(set(true.tolist())) == 2:
+        curves = []
+        for system in reversed(run.systems):
+            if system.gives_scores and system.name in run.compared.scored:
+                scores = scale(run.compared.scored[system.name].log_probs, 1.0)
+                curves.append((system.title, true == 1, scores[:, 1] - scores[:, 0]))
+        roc, pr = plots.roc_and_pr(curves[:5], labels[1])
+        drawn |= {"roc": (roc, (5.2, 3.8)), "pr": (pr, (5.2, 3.8))}
+    size = 2.6 + 0.5 * len(labels)
+    drawn["confusion"] = (plots.confusion(results.metrics.official, labels), (size + 0.6, size))
+    drawn["reliability"] = (plots.reliability(results.confidence), (5.2, 3.8))
+    drawn["coverage"] = (plots.coverage(results.confidence), (5.2, 3.8))
+    if results.robustness.challenge or results.robustness.flip_rate:
+        rows = len(results.robustness.flip_rate)
+        if results.robustness.challenge:
+            rows += sum(item.scored for item in results.robustness.challenge.by_category.values())
+        drawn["robustness"] = (plots.robustness(results.robustness), (6.4, 1.4 + 0.27 * rows))
+    return {name: plots.render(name, draw, folder, size) for name, (draw, size) in drawn.items()}
+
+
+def ends(text: str, limit: int = 60) -> str:
+    """A long text's beginning and end: some changes are at the end."""
+    return text if len(text) <= limit else f"{text[: limit // 2]}……{text[-limit // 2 :]}"
+
+
+def page(run: Run, results: Results, errors: ErrorsFile, judged: Verdict, pictures: dict[str, str]) -> str:
+    """report.html. Pictures are our own SVG (matplotlib escapes the words in them), all else is escaped."""
+    from markupsafe import Markup
+
+    from zhsenti.evaluation.command import pair_sentence
+
+    titles = {system.name: system.title for system in results.comparison.systems}
+    made = environment()
+    made.filters |= {"percent": percent, "interval": interval, "ends": ends}
+    return made.get_template("report.html.j2").render(
+        verdict=judged,
+        metrics=results.metrics,
+        comparison=results.comparison,
+        confidence=results.confidence,
+        robustness=results.robustness,
+        errors=errors,
+        coloured=coloured,
+        audit=audit_view(results.audit) if results.audit else None,
+        pictures={name: Markup(svg) for name, svg in pictures.items()},
+        titles=titles,
+        sentences=[(pair, pair_sentence(pair, titles)) for pair in results.comparison.pairs],
+        adapter=run.manifest,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def coloured(error: ExplainedError) -> list[tuple[str, str]]:
+    """The text in pieces with a class each: p1 to p4 speak for the predicted label, n1 to n4 against it."""
+    pieces, at = [], 0
+    strongest = max((abs(unit.effect) for unit in error.words), default=0.0) or 1.0
+    for unit in error.words:
+        pieces.append((error.text[at : unit.start], ""))
+        level = round(4 * abs(unit.effect) / strongest)
+        sign = "p" if unit.effect > 0 else "n"
+        pieces.append((error.text[unit.start : unit.end], f"{sign}{level}" if level else ""))
+        at = unit.end
+    pieces.append((error.text[at:], ""))
+    return [piece for piece in pieces if piece[0]]

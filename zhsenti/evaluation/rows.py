@@ -1,0 +1,160 @@
+"""The rows an evaluation is about: test rows and which are clean, clean dev rows, training rows, slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from zhsenti.artifact import Manifest
+from zhsenti.config import DataConfig, EvalConfig
+from zhsenti.errors import DataError, ZhsentiError
+
+if TYPE_CHECKING:
+    from zhsenti.data.sources import DatasetSplits, Example
+
+LENGTHS = (20, 50, 100, 200)  # characters
+# Rows of ChnSentiCorp however the folder is called: as this project's data folder has them.
+CHNSENTICORP_SHA256 = ("14e0046a485507ae999ff9c138cb8c3cacded49bbdfa16cf8e7fe6438cc212a8",)
+# fmt: off
+DOMAINS = {
+    "酒店": (
+        "酒店", "宾馆", "旅馆", "飯店", "房间", "前台", "早餐", "入住", "服务员", "大堂", "携程", "星级", "房", "床",
+        "住",
+    ),
+    "电脑": (
+        "电脑", "笔记本", "本本", "机器", "机子", "屏幕", "显示器", "键盘", "鼠标", "触摸板", "电池", "系统", "显卡",
+        "硬盘", "内存", "光驱", "风扇", "散热", "驱动", "配置", "面板", "开机", "京东", "xp", "vista", "usb", "bios",
+    ),
+    "图书": (
+        "书", "作者", "阅读", "小说", "故事", "读", "出版", "翻译", "文字", "文笔", "内容", "情节", "主人公", "印刷",
+        "孩子", "宝宝", "当当",
+    ),
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class EvalData:
+    """whole  the data before any sampling;  splits.test  the rows to score;  leak_free  a flag a test row
+    train  what baselines may fit on
+    dev  the dev rows whose text is in no training row: what a temperature may be fitted on
+    same  whether this is the data the adapter was trained on;  columns  name -> the test rows' value, for slices.
+    """
+
+    whole: DatasetSplits
+    splits: DatasetSplits
+    train: list[Example]
+    dev: list[Example]
+    leak_free: list[bool]
+    same: bool
+    columns: dict[str, list[str]]
+    notes: list[str]
+
+
+def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Manifest] = ()) -> EvalData:
+    """The test rows and which of them are clean.
+
+    A test row is leak-free when its text is neither in this data set's train rows nor, when an adapter was trained
+    on other data, in those. Raises DataError when the data cannot be found or holds no test row.
+    """
+    from zhsenti.data.sources import load_dataset
+    from zhsenti.data.split import sample
+
+    trained = manifest.data
+    auto = config.dataset == "auto"
+    keep = split_names(config.slice_columns)
+    splits = _load_training_data(manifest, keep) if auto else load_dataset(config, manifest.task, keep)
+    same = splits.sha256 == trained.get("sha256")
+    if same and not auto and config.seed != trained.get("seed", config.seed):
+        # Another seed would cut another split, and rows the adapter was trained on would become test rows.
+        splits = load_dataset(replace(config, seed=trained["seed"]), manifest.task, keep)
+    if not splits.test:
+        raise DataError(f"{splits.name} 没有测试数据", todo="用 --dataset 指定含测试部分的数据。")
+    notes, seen = list(splits.notes), splits.train
+    for one in (manifest, *others):
+        if splits.sha256 == one.data.get("sha256"):
+            continue
+        try:
+            seen = seen + _load_training_data(one).train
+            notes.append(
+                f"适配器是在另一份数据（{one.data.get('name', '未知')}）上训练的；“无泄漏”对两份训练数据都核对过"
+            )
+        except ZhsentiError as error:
+            why = error.problem
+            notes.append(f"适配器是在另一份数据上训练的，且现在找不到它（{why}）：“无泄漏”只核对了本数据的训练部分")
+    if config.max_test_samples and config.max_test_samples < len(splits.test):
+        notes.append(
+            f"测试数据 {len(splits.test)} 条，按标签分层抽样 {config.max_test_samples} 条（种子 {config.seed}）"
+        )
+    whole = splits
+    splits = replace(splits, test=sample(splits.test, config.max_test_samples, config.seed))
+    settings = manifest.training.get("settings", {}) if same else {}
+    # By default baselines fit on the very rows the adapter was trained on.
+    limit = config.max_train_samples or int(settings.get("max_train_samples", 0))
+    train = sample(splits.train, limit, int(trained.get("seed", config.seed)) if same else config.seed)
+    clean = replace(splits, train=seen)
+    dev = [row for row, free in zip(splits.dev, replace(clean, test=splits.dev).leak_free(), strict=True) if free]
+    return EvalData(whole, splits, train, dev, clean.leak_free(), same, slice_values(splits, keep), notes)
+
+
+def split_names(text: str) -> list[str]:
+    """``"a，b"`` as ``["a", "b"]``."""
+    return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
+
+
+def slice_values(splits: DatasetSplits, keep: Sequence[str]) -> dict[str, list[str]]:
+    """For each slice column the value of every test row."""
+    columns = {"文本长度（字）": [_length(row.text) for row in splits.test]}
+    if splits.name == "ChnSentiCorp" or splits.sha256 in CHNSENTICORP_SHA256:
+        columns["领域（按关键词判断）"] = [domain(row.text) for row in splits.test]
+    for k, name in enumerate(keep):
+        columns[name] = [row.extra[k][1] for row in splits.test]
+    return columns
+
+
+def _length(text: str) -> str:
+    low = 1
+    for high in LENGTHS:
+        if len(text) <= high:
+            return f"{low}–{high}"
+        low = high + 1
+    return f"{low} 以上"
+
+
+def domain(text: str) -> str:
+    """Hotel, laptop or book, whichever has the most of its words in the text; 不明 for none or a tie.
+
+    ChnSentiCorp was put together from reviews of these three and does not say which is which.
+    """
+    counts = {name: sum(text.lower().count(word) for word in words) for name, words in DOMAINS.items()}
+    best = max(counts.values())
+    winners = [name for name, count in counts.items() if count == best]
+    return winners[0] if best and len(winners) == 1 else "不明"
+
+
+def _load_training_data(manifest: Manifest, keep: Sequence[str] = ()) -> DatasetSplits:
+    """The recorded data set, cut as it was for training. Raises DataError when it is gone or has changed."""
+    from zhsenti.data.sources import load_dataset
+
+    trained = manifest.data
+    known = {f.name for f in fields(DataConfig)}
+    recorded = {key: value for key, value in trained.items() if key in known}
+    if recorded.get("dataset") in (None, "auto"):  # what auto found then, not what it would find now
+        recorded["dataset"] = trained.get("name")
+    shown = recorded["dataset"] or "（文件夹里没有记录）"
+    todo = "用 --dataset 指定测试数据。"
+    if not recorded["dataset"]:
+        raise DataError(f"找不到训练时用的数据：{shown}", todo=todo)
+    try:
+        splits = load_dataset(DataConfig(**recorded), manifest.task, keep)
+    except DataError as error:
+        raise DataError(f"找不到训练时用的数据：{shown}", found=error.problem, todo=todo) from error
+    if trained.get("sha256") and splits.sha256 != trained["sha256"]:
+        raise DataError(
+            f"训练时用的数据已经变了：{shown}",
+            expected=f"sha256 {trained['sha256'][:16]}…",
+            found=f"sha256 {splits.sha256[:16]}…",
+            todo="找回原来的数据，或" + todo,
+        )
+    return splits
