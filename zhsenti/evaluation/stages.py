@@ -172,7 +172,7 @@ def _challenge(run: Run, temperature: float, notes: list[str]) -> Challenge | No
     if polar_classes(run.manifest.task) is None or run.rows.has_aspect:
         notes.append("挑战集只用于正负两类、不分方面的任务，没有运行")
         return None
-    path = robustness.CHALLENGE if run.full.challenge == "auto" else Path(run.full.challenge)
+    path = robustness.challenge_path(run.full.challenge)
     items = robustness.load_challenge(path)
     if run.full.quick:
         items = items[::6]
