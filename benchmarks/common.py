@@ -18,9 +18,10 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from zhsenti.artifact import library_versions, write_json  # noqa: E402
+from zhsenti.artifact import library_versions  # noqa: E402
 from zhsenti.config import DataConfig  # noqa: E402
 from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256  # noqa: E402
+from zhsenti.files import write_json  # noqa: E402
 from zhsenti.labels import SentimentTask  # noqa: E402
 
 

@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
         "微调（600 条真实评论）": lambda: training.main(
             [*COMMON, *TRAIN, "--output_dir", OUTPUT, *(argv or [])], "label_scoring"
         ),
-        "评估（300 条未见过的评论）": lambda: evaluation.main([*compare, "--baselines", "majority,tfidf,zero_shot"]),
+        "快速评估（300 条未见过的评论），写成报告": lambda: evaluation.main(
+            [*compare, "--baselines", "majority,tfidf,zero_shot", "--quick"]
+        ),
         "预测三句": lambda: prediction.main([*adapter, "--demo"]),
     }
     took = {}

@@ -18,8 +18,8 @@ from zhsenti.labels import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction", "evaluation",
-    "cli", "__main__",
+    "errors", "files", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction",
+    "evaluation", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from zhsenti import __version__
 from zhsenti.errors import ArtifactError, ConfigError
+from zhsenti.files import write_json
 from zhsenti.labels import SentimentTask
 from zhsenti.models.embedded import file_sha256
 
@@ -60,17 +61,6 @@ def check_writable(output_dir: Path) -> None:
         probe = probe.parent
     if not probe.is_dir() or not os.access(probe, os.W_OK):
         raise ConfigError(f"不能写入输出目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Atomic: a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(values, stream, ensure_ascii=False, indent=2)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def seal(folder: Path, name: str, values: dict[str, Any]) -> None:

@@ -143,8 +143,8 @@ class FullEvalConfig(EvalConfig):
         "majority,snownlp,tfidf,zero_shot", "逗号分隔的基线：majority、snownlp、tfidf、zero_shot；none 为不跑"
     )
     quick: bool = option(False, "三分钟内的抽样评估（不写入适配器文件夹）")
-    target_precision: float = option(0.99, "机器自己判的部分要达到的准确率，低于阈值的交给人", above=0.5, high=1)
-    max_dev_samples: int = option(0, "校准温度最多用多少条验证数据，0 为全部", low=0)
+    target_precision: float = option(0.99, "机器自己判的部分要达到的准确率，低于阈值的交给人", above=0.5, high=0.9999)
+    max_dev_samples: int = option(1000, "校准温度最多用多少条验证数据，0 为全部", low=0)
     challenge: str = option("auto", "挑战集：auto（自带的）| none | 同样格式的 CSV 路径")
     perturbation_samples: int = option(200, "每种扰动用多少条测试数据，0 为不做", low=0)
     explain_errors: int = option(12, "解释多少条最严重的错误", low=0)
@@ -203,7 +203,7 @@ def parse(
     """Read flags (``--lora_r`` and ``--lora-r`` alike) and the YAML named by ``--config`` into ``cls``.
 
     ``positional`` names the list field that takes the words without a flag, wherever they stand.
-    Returns the config and, for each value that differs from its default, where it came from.
+    Returns the config and where each value that was given came from.
     Raises ConfigError that lists every fault at once.
     """
     parser = _parser(cls, description, positional)
@@ -225,9 +225,7 @@ def parse(
                 faults.append(f"{origin} 的 {name}：{error}")
     if faults:
         raise ConfigError("参数有误\n  - " + "\n  - ".join(faults), todo="--help 列出所有参数。")
-    config = cls(**values)
-    defaults = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return config, {k: v for k, v in sources.items() if getattr(config, k) != defaults[k].default}
+    return cls(**values), sources
 
 
 def _spelt_out(cls: type, words: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from fakes import KeywordPredictor
 from zhsenti.data.sources import Example
 from zhsenti.errors import DataError, ModelError
 from zhsenti.evaluation.baselines import Context, System, adapter_system, build_baselines
-from zhsenti.evaluation.compare import compare, holm, paired_difference, slices
+from zhsenti.evaluation.compare import compare, compare_pairs, holm, paired_difference, slices
 from zhsenti.evaluation.schema import ComparisonFile, Provenance, read, write
 from zhsenti.evaluation.scoring import CHUNK, EvalRows, cache_key
 from zhsenti.labels import SentimentTask
@@ -108,7 +108,7 @@ import os, signal, sys
 from pathlib import Path
 from fakes import KeywordPredictor
 from test_compare import adapter, eval_rows
-from zhsenti.evaluation.compare import compare, holm, paired_difference, slices
+from zhsenti.evaluation.compare import compare, compare_pairs, holm, paired_difference, slices
 predictor = KeywordPredictor()
 predictor.after_call = lambda: len(predictor.calls) == 3 and os.kill(os.getpid(), signal.SIGKILL)
 compare([adapter(predictor)], eval_rows(), Path(sys.argv[1]))
@@ -224,8 +224,25 @@ def test_pairs_are_over_all_systems_that_apply_and_marked(tmp_path):
     assert [pair.contaminated for pair in found.pairs] == [True, True, False]
     last = found.pairs[-1]
     assert (last.difference, last.only_a, last.only_b, last.real) == (-0.5, 0, 100, True)
-    assert last.leak_free is not None
-    assert last.leak_free.n == 150
+    assert (last.basis, last.decisive.n) == ("leak_free", 150)
+    turned = last.readable()
+    assert (turned.a, turned.difference, turned.only_a) == ("adapter", 0.5, 100)
+    assert turned.decisive.difference == -last.leak_free.difference > 0
+    assert turned.ci95 == (-last.ci95[1], -last.ci95[0])
+    assert turned.turned() == last
+
+
+def test_rows_known_by_heart_do_not_make_a_difference_real():
+    """Right on every leaked row and no better on the clean ones."""
+    rng = np.random.default_rng(0)
+    base = rng.random(600) < 0.8
+    clean = np.arange(600) < 300
+    (pair,) = compare_pairs({"base": base, "adapter": base | ~clean}, clean, set())
+    assert pair.p_value < 1e-6
+    assert pair.decisive.difference == 0
+    assert not pair.real
+    (official,) = compare_pairs({"base": base, "adapter": base | ~clean}, np.zeros(600, dtype=bool), set())
+    assert (official.basis, official.real, official.leak_free) == ("official", True, None)
 
 
 def right(n: int, *wrong: int) -> np.ndarray:
@@ -274,5 +291,19 @@ def test_slices_count_every_row_once_and_pool_small_ones():
     values = ["甲"] * 30 + ["乙"] * 12 + ["丙"] * 3 + ["丁"] * 4
     mask = np.array([i % 3 > 0 for i in range(49)])
     found = slices(mask, {"列": values})
-    assert [(item.value, item.n) for item in found] == [("甲", 30), ("乙", 12), ("其余", 7)]
+    assert [(item.value, item.n) for item in found] == [("甲", 30), ("乙", 12), ("其余（各不足 10 条）", 7)]
     assert sum(item.n * item.accuracy for item in found) == pytest.approx(mask.sum())
+    assert not any(item.worse for item in found)
+
+
+def test_a_slice_is_worse_only_by_more_than_chance():
+    values = ["21–50"] * 100 + ["1–20"] * 100 + ["101 以上"] * 100
+    mask = np.array([True] * 100 + [i % 2 == 0 for i in range(100)] + [i > 4 for i in range(100)])
+    found = slices(mask, {"长度": values, "只有一种": ["同"] * 300})
+    assert [item.value for item in found] == ["1–20", "21–50", "101 以上", "同"]
+    assert [item.worse for item in found] == [True, False, False, False]
+    assert found[-1].p_holm is None
+
+
+def test_an_empty_cell_has_a_name():
+    assert slices(np.ones(20, dtype=bool), {"列": [""] * 20})[0].value == "（空）"

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from zhsenti.evaluation.confidence import (
     BINS,
-    MIN_ACCEPTED,
     coverage_curve,
     ece,
     fit_temperature,
+    min_accepted,
     quality,
     scale,
     target,
@@ -116,14 +116,15 @@ def test_coverage_curve_by_hand():
 
 
 def test_target_takes_the_lowest_threshold_that_reaches_it_on_dev():
-    confidence = np.linspace(0.5, 1.0, 200)
+    confidence = np.linspace(0.5, 1.0, 400)
     right = confidence > 0.6
     test = (np.array([0.55, 0.65, 0.95]), np.array([False, True, True]))
     found = target(0.99, (confidence, right), test)
     accepted = confidence >= found.threshold
     assert right[accepted].mean() >= 0.99
     assert right[confidence >= found.threshold - 0.003].mean() < 0.99
-    assert (found.n_accepted, found.test_precision) == (2, 1.0)
+    assert (found.n_accepted, found.test_precision, found.outcome) == (2, 1.0, "reached")
+    assert found.dev_precision_ci95[0] < found.dev_precision
     assert found.to_person == pytest.approx(1 / 3)
 
 
@@ -135,16 +136,42 @@ def test_a_threshold_never_cuts_between_equal_confidences():
     assert found.n_dev_accepted == found.n_accepted == 40
 
 
-@pytest.mark.parametrize("n", [0, MIN_ACCEPTED - 1, 200])
-def test_a_target_out_of_reach_is_said(n):
-    dev = (np.linspace(0.5, 1, n), np.arange(n) % 2 == 0 if n == 200 else np.ones(n, dtype=bool))
+@pytest.mark.parametrize(("n", "outcome"), [(0, "unknown"), (99, "unknown"), (400, "unreachable")])
+def test_a_target_out_of_reach_or_beyond_knowing_is_said(n, outcome):
+    dev = (np.linspace(0.5, 1, n), np.arange(n) % 2 == 0 if n == 400 else np.ones(n, dtype=bool))
     found = target(0.99, dev, (np.array([0.9]), np.array([True])))
     assert found.threshold is None
     assert found.to_person is None
-    assert "99.0%" in found.note
+    assert found.outcome == outcome
+    assert f"{n} 条" in found.note
 
 
-def test_a_threshold_that_fails_on_test_is_said():
-    dev = (np.linspace(0.5, 1, 100), np.ones(100, dtype=bool))
-    test = (np.full(200, 0.9), np.arange(200) % 2 == 0)
-    assert "没有达到目标" in target(0.99, dev, test).note
+@pytest.mark.parametrize(("precision", "rows"), [(0.9, 30), (0.99, 100), (0.995, 200)])
+def test_few_rows_prove_no_high_precision(precision, rows):
+    assert min_accepted(precision) == rows
+
+
+@pytest.mark.parametrize(
+    ("wrong", "outcome", "said"), [(0, "reached", ""), (3, "near", "误差之内"), (100, "missed", "没有达到")]
+)
+def test_test_rows_check_the_threshold(wrong, outcome, said):
+    dev = (np.linspace(0.5, 1, 400), np.ones(400, dtype=bool))
+    test = (np.full(200, 0.9), np.arange(200) >= wrong)
+    found = target(0.99, dev, test)
+    assert found.outcome == outcome
+    assert said in found.note
+
+
+def test_the_interval_of_ece_and_what_chance_gives():
+    """Perfectly calibrated probabilities: ECE is what chance gives, and its interval reaches down to nearly zero."""
+    inside = []
+    for seed in range(10):
+        true, log_probs = overconfident(600, 2, seed, factor=1.0)
+        found = quality(true, log_probs, seed=seed)
+        inside.append(found.ece <= found.ece_chance[1])
+        assert found.ece_ci95[0] <= found.ece <= found.ece_ci95[1]
+        assert found.ece_ci95[0] < 0.6 * found.ece_chance[0]
+    assert sum(inside) >= 8
+    true, log_probs = overconfident(600, 2, 0, factor=3.0)
+    found = quality(true, log_probs)
+    assert found.ece > 2 * found.ece_chance[1]

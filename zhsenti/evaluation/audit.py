@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zhsenti.artifact import Manifest, check_writable, load_manifest, write_json
+from zhsenti.artifact import Manifest, check_writable, load_manifest
 from zhsenti.config import AuditConfig, TrainConfig, cache_root, parse
 from zhsenti.data.audit.checks import STAGES, Audit, AuditOptions, Finding, audit
 from zhsenti.data.audit.files import from_dataset, read_splits
@@ -21,7 +21,8 @@ from zhsenti.data.sources import DatasetSplits
 from zhsenti.data.tables import write_csv
 from zhsenti.errors import ConfigError, ModelError
 from zhsenti.evaluation.audit_view import audit_view, show
-from zhsenti.evaluation.page import environment, write_text
+from zhsenti.evaluation.page import environment
+from zhsenti.files import write_json, write_text
 from zhsenti.labels import SentimentTask
 from zhsenti.models.backbone import Tokenizer
 from zhsenti.models.embedded import EMBEDDED, is_whole
@@ -62,12 +63,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def audit_splits(splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, model_name: str | None = None) -> Audit:
+def audit_splits(
+    splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, manifest: Manifest | None = None
+) -> Audit:
     """Audit of rows that are already loaded, for an evaluation's report.
 
-    Tokens are counted with the tokenizer of ``model_name``, else of an embedded model at hand, else estimated.
+    Tokens are counted with the tokenizer of ``manifest``'s base, else of an embedded model at hand, else estimated.
     """
-    count_tokens, _ = _tokenizer(model_name, None)
+    count_tokens, _ = _tokenizer(None, manifest)
     return audit(from_dataset(splits), task, AuditOptions(count_tokens=count_tokens, seed=seed))
 
 

@@ -278,6 +278,6 @@ def rows_digest(rows: Sequence[Example], *, labels: bool = False) -> str:
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
     """Natural logarithm with a floor in place of -inf, which JSON cannot hold."""
-    from zhsenti.evaluation.metrics import LOG_FLOOR
+    from zhsenti.prediction.temperature import LOG_FLOOR
 
     return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), np.exp(LOG_FLOOR))).astype(np.float32)

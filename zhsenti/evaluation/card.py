@@ -6,28 +6,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.artifact import CARD
-from zhsenti.evaluation.page import environment, write_text
-from zhsenti.evaluation.verdict import Results, interval, percent, verdict
+from zhsenti.evaluation.page import environment
+from zhsenti.evaluation.verdict import Results, Verdict, interval, percent
+from zhsenti.files import write_text
 
 if TYPE_CHECKING:
     from zhsenti.evaluation.stages import Run
 
 MARK = "<!-- zhsenti: 由评估生成；删掉这一行后，以后的评估不再改动本文件 -->"
-# Whose weights the embedded models are (FACTS: GGUF files in packages).
+# Whose weights the embedded models are. All of these are Apache-2.0.
 HUB_NAMES = {
     "embedded": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
     "embedded-1.5b": "Qwen/Qwen2.5-Coder-1.5B-Instruct",
 }
+APACHE = tuple(f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "Coder-0.5B", "Coder-1.5B"))
 
 
-def write_card(path: Path, run: Run, results: Results) -> None:
+def write_card(path: Path, run: Run, results: Results, judged: Verdict) -> None:
     from huggingface_hub import EvalResult, ModelCardData
 
     base = str(run.manifest.base.get("model_id", ""))
     base = HUB_NAMES.get(base, base)
     on_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     official, clean = results.metrics.official, results.metrics.leak_free
-    name = run.data.splits.name
+    name = Path(run.data.splits.name).name  # a path on this machine is nobody else's business
     figures: list[Any] = []
     for scores, title in ((official, "official"), (clean, "leak-free")):
         if scores:
@@ -36,7 +38,7 @@ def write_card(path: Path, run: Run, results: Results) -> None:
                     task_type="text-classification",
                     task_name="中文情感分类",
                     dataset_type=name,
-                    dataset_name=f"{Path(name).name}（{title}，n={scores.n}）",
+                    dataset_name=f"{name}（{title}，n={scores.n}）",
                     dataset_split="test",
                     metric_type=kind,
                     metric_value=round(value, 4),
@@ -46,7 +48,7 @@ def write_card(path: Path, run: Run, results: Results) -> None:
             ]
     data = ModelCardData(
         language="zh",
-        license="apache-2.0",
+        license="apache-2.0" if base.startswith(APACHE) else None,
         library_name="peft",
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", "chinese", "lora", "zhsenti", run.manifest.method],
@@ -60,7 +62,8 @@ def write_card(path: Path, run: Run, results: Results) -> None:
         .render(
             front_matter=data.to_yaml(),
             mark=MARK,
-            verdict=verdict(results),
+            verdict=judged,
+            dataset=name,
             results=results,
             adapter=run.manifest,
             base=base,

@@ -7,10 +7,9 @@ import platform
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,9 @@ from zhsenti.errors import ConfigError
 from zhsenti.evaluation.baselines import Context, adapter_system, build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare, slices
 from zhsenti.evaluation.rows import EvalData, load_eval_data, split_names
-from zhsenti.evaluation.schema import ComparisonFile, Interval, MetricsFile, Pair, Provenance, SystemScores, write
+from zhsenti.evaluation.schema import ComparisonFile, Interval, MetricsFile, Provenance, SystemScores, write
 from zhsenti.evaluation.scoring import EvalRows
+from zhsenti.evaluation.verdict import pair_sentence
 
 if TYPE_CHECKING:
     from zhsenti.evaluation.baselines import Predictor
@@ -57,11 +57,12 @@ def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
     metrics, comparison = metrics_file(run), comparison_file(run)
     write(folder / METRICS, metrics)
     written = [METRICS]
-    if len(run.systems) > 1:  # the adapter alone never replaces a full comparison
+    full = isinstance(config, FullEvalConfig)
+    if full or len(run.systems) > 1:  # evaluate.py on the adapter alone does not replace a full comparison
         write(folder / COMPARISON, comparison)
         written.append(COMPARISON)
     show(comparison, Console(highlight=False))
-    if isinstance(config, FullEvalConfig):
+    if full:
         from zhsenti.evaluation.report import full_report
 
         written += full_report(run, metrics, comparison, console)
@@ -77,6 +78,7 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
     others = {path: load_manifest(path) for path in split_names(config.other_adapters)}
     for path, other in others.items():
         _check_same_task(manifest, path, other)
+        check_base(other, config)
     _check_challenge(config)
     data = load_eval_data(config, manifest, list(others.values()))
     for note in data.notes:
@@ -95,16 +97,20 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
             "versions": versions,
         }
 
-    context = Context(manifest.task, data.train, data.splits.dev, data.splits.test, predictor, base_identity(manifest))
-    systems = [*build_baselines(names, context)]
+    context = Context(manifest.task, data.train, data.dev, data.splits.test, predictor, base_identity(manifest))
+    systems = build_baselines(names, context)
     for number, (path, other) in enumerate(others.items(), start=2):
-        systems.append(adapter_system(_lazily(config, path), _identity(other), base_identity(other), number))
+        systems.append(
+            adapter_system(partial(load_predictor, config, path), _identity(other), base_identity(other), number)
+        )
     systems.append(adapter_system(lambda: predictor, _identity(manifest), base_identity(manifest)))
+    systems = [replace(item, prepare=cache(item.prepare)) if item.prepare else item for item in systems]
     rows = EvalRows(manifest.task.labels, data.splits.test, data.leak_free, manifest.task.has_aspect)
     compared = compare(systems, rows, Path(config.output_dir) / "cache", seed=config.seed)
     provenance = Provenance(
         command=command,
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
+        quick=getattr(config, "quick", False),
         model={
             **_identity(manifest),
             "path": config.model_path,
@@ -135,6 +141,13 @@ def _check_same_task(manifest: Manifest, path: str, other: Manifest) -> None:
         )
 
 
+def check_base(manifest: Manifest, config: EvalConfig) -> None:
+    """The base of an adapter that is loaded later, when its turn comes."""
+    from zhsenti.prediction.predictor import find_base
+
+    find_base(manifest, config.model_name)
+
+
 def _check_challenge(config: EvalConfig) -> None:
     """A challenge file with a fault is an error now, not after twenty minutes."""
     if isinstance(config, FullEvalConfig) and config.challenge != "none":
@@ -150,21 +163,22 @@ def load_predictor(config: EvalConfig, path: str) -> Predictor:
     return SentimentPredictor(path, model_name=config.model_name, precision=config.precision, temperature=1.0)
 
 
-def _lazily(config: EvalConfig, path: str) -> Callable[[], Predictor]:
-    return cache(lambda: load_predictor(config, path))
-
-
 def metrics_file(run: Run) -> MetricsFile:
     adapter = next(item for item in run.compared.systems if item.name == "adapter")
     assert adapter.official is not None  # the adapter always applies
     right = run.compared.scored["adapter"].log_probs.argmax(axis=1) == run.true
+    chosen = run.clean if run.clean.any() else ~run.clean
+    columns = {
+        name: [value for value, use in zip(values, chosen, strict=True) if use]
+        for name, values in run.data.columns.items()
+    }
     return MetricsFile(
         method=adapter.method,
         labels=list(run.rows.labels),
-        quick=getattr(run.config, "quick", False),
         official=adapter.official,
         leak_free=adapter.leak_free,
-        slices=slices(right, run.data.columns),
+        leaks_checked=run.data.leaks_checked,
+        slices=slices(right[chosen], columns),
         provenance=run.provenance,
         notes=[*run.data.notes, *adapter.notes],
     )
@@ -244,7 +258,7 @@ def show(comparison: ComparisonFile, console: Console) -> None:
     titles = {item.name: item.title for item in comparison.systems}
     for pair in comparison.pairs:
         if "adapter" in (pair.a, pair.b):
-            console.print(pair_sentence(pair, titles), markup=False, soft_wrap=True)
+            console.print(pair_sentence(pair.readable(), titles), markup=False, soft_wrap=True)
     for item in comparison.systems:
         for note in item.notes:
             console.print(f"{item.title}：{note}", markup=False, soft_wrap=True)
@@ -252,26 +266,11 @@ def show(comparison: ComparisonFile, console: Console) -> None:
         console.print(f"数据：{note}", markup=False, soft_wrap=True)
 
 
-def pair_sentence(pair: Pair, titles: dict[str, str]) -> str:
-    """``A 比 B 高 6.5 个百分点 [4.2, 8.8]，p < 0.001：差别是真的`` (Chinese, adapter first where it takes part)."""
-    a, b, difference, (low, high) = pair.a, pair.b, pair.difference, pair.ci95
-    if b == "adapter":
-        a, b, difference, low, high = b, a, -difference, -high, -low
-    p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
-    verdict = "差别是真的" if pair.real else "不能说有差别"
-    word = "高" if difference >= 0 else "低"
-    if difference < 0:
-        difference, low, high = -difference, -high, -low
-    interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
-    marked = "（含看过测试数据的系统）" if pair.contaminated else ""
-    return f"{titles[a]} 比 {titles[b]} {word} {100 * difference:.1f} 个百分点 {interval}，{p}：{verdict}{marked}"
-
-
 def _show_confusion(item: SystemScores, labels: list[str], console: Console) -> None:
     if item.official is None:
         return
     table = Table(
-        title=f"{item.title}的混淆矩阵（官方，n={item.official.n}；行为真实，列为预测）",
+        title=f"{item.title}的混淆矩阵（官方，n={item.official.n}；行：真实标签；列：预测标签）",
         box=box.HORIZONTALS,
         pad_edge=False,
     )

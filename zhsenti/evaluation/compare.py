@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,26 +74,28 @@ def compare_pairs(
 ) -> list[Pair]:
     """Every two systems; ``right[name]`` (N,) says which rows it judged rightly.
 
-    p-values of the official rows are corrected for the number of pairs by Holm's step-down method (Holm 1979).
+    The leak-free rows decide where there are any: on the others an adapter may know its training texts by heart.
+    p-values are corrected for the number of pairs by Holm's step-down method (Holm 1979).
     """
-    names = list(combinations(right, 2))
+    names, any_clean = list(combinations(right, 2)), bool(leak_free.any())
     whole = [paired_difference(right[a], right[b], seed=seed) for a, b in names]
-    corrected = holm([item.p_value for item in whole])
-    pairs = []
-    for (a, b), item, p_holm in zip(names, whole, corrected, strict=True):
-        clean = paired_difference(right[a][leak_free], right[b][leak_free], seed=seed) if leak_free.any() else None
-        pairs.append(
-            Pair(
-                **item.model_dump(),
-                a=a,
-                b=b,
-                p_holm=p_holm,
-                real=p_holm < 0.05,
-                contaminated=bool(contaminated & {a, b}),
-                leak_free=clean,
-            )
+    clean = [
+        paired_difference(right[a][leak_free], right[b][leak_free], seed=seed) if any_clean else None for a, b in names
+    ]
+    corrected = holm([(part or item).p_value for part, item in zip(clean, whole, strict=True)])
+    return [
+        Pair(
+            **item.model_dump(),
+            a=a,
+            b=b,
+            basis="leak_free" if any_clean else "official",
+            p_holm=p_holm,
+            real=p_holm < 0.05,
+            contaminated=bool(contaminated & {a, b}),
+            leak_free=part,
         )
-    return pairs
+        for (a, b), item, part, p_holm in zip(names, whole, clean, corrected, strict=True)
+    ]
 
 
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, *, seed: int = 42) -> Difference:
@@ -130,15 +133,46 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def slices(right: np.ndarray, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
-    """Accuracy by the values of each column, values in the order of their first row, small ones together as 其余."""
-    results = []
+    """Accuracy by the values of each column: ranges of numbers by size, others by rows; small ones pooled."""
+    from scipy.stats import fisher_exact
+
+    found, p_values = [], []
     for column, values in columns.items():
         counts = Counter(values)
-        kept = {value for value, count in counts.items() if count >= SMALL_SLICE}
-        named = np.array([value if value in kept else "其余" for value in values], dtype=object)
-        for value in [*(v for v in counts if v in kept), *(["其余"] if len(kept) < len(counts) else [])]:
-            mask = named == value
-            n = int(mask.sum())
-            accuracy, ci95 = share(int(right[mask].sum()), n)
-            results.append(Slice(column=column, value=value, n=n, accuracy=accuracy, accuracy_ci95=ci95))
+        kept = sorted(
+            (value for value, n in counts.items() if n >= SMALL_SLICE),
+            key=lambda value: (_leading_number(value), -counts[value], value),
+        )
+        masks = {value or "（空）": np.array([v == value for v in values]) for value in kept}
+        if len(kept) < len(counts):
+            taken = np.any([*masks.values(), np.zeros(len(values), dtype=bool)], axis=0)
+            masks[f"其余（各不足 {SMALL_SLICE} 条）"] = ~taken
+        for value, mask in masks.items():
+            hits, n = int(right[mask].sum()), int(mask.sum())
+            others, rest = int(right[~mask].sum()), int((~mask).sum())
+            accuracy, ci95 = share(hits, n)
+            if rest:
+                p_values.append(float(fisher_exact([[hits, n - hits], [others, rest - others]]).pvalue))
+            less = rest > 0 and accuracy < others / rest
+            found.append((column, value, n, accuracy, ci95, less, len(p_values) - 1 if rest else None))
+    corrected = holm(p_values)
+    results = []
+    for column, value, n, accuracy, ci95, less, place in found:
+        p_holm = None if place is None else corrected[place]
+        results.append(
+            Slice(
+                column=column,
+                value=value,
+                n=n,
+                accuracy=accuracy,
+                accuracy_ci95=ci95,
+                p_holm=p_holm,
+                worse=less and p_holm is not None and p_holm < 0.05,
+            )
+        )
     return results
+
+
+def _leading_number(value: str) -> float:
+    digits = re.match(r"\d+", value)
+    return float(digits[0]) if digits else float("inf")

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from zhsenti.evaluation.metrics import LOG_FLOOR, proportion, share
+from zhsenti.evaluation.metrics import Estimate, proportion, share
 from zhsenti.evaluation.schema import Bin, CoveragePoint, Interval, Quality, Target
+from zhsenti.prediction.temperature import LOG_FLOOR, scale
+
+__all__ = ["Temperature", "coverage_curve", "ece", "fit_temperature", "quality", "scale", "target"]
 
 BINS = 15
 RESAMPLES = 1000
@@ -29,12 +33,6 @@ class Temperature:
     ci95: Interval | None
     n: int
     reason: str = ""
-
-
-def scale(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """log softmax(log p / T) (N, C), float64 (Guo et al. 2017, arXiv:1706.04599). The likeliest label never changes."""
-    scaled = np.maximum(np.asarray(log_probs, dtype=np.float64), LOG_FLOOR) / temperature
-    return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
 
 
 def fit_temperature(true: np.ndarray, log_probs: np.ndarray, *, seed: int = 42) -> Temperature:
@@ -75,20 +73,27 @@ def _best_temperature(true: np.ndarray, log_probs: np.ndarray) -> float:
 
 
 def quality(true: np.ndarray, log_probs: np.ndarray, *, seed: int = 42) -> Quality:
-    """Calibration of N >= 1 rows. ``log_probs`` (N, C) sum to one in probability."""
+    """Calibration of N >= 1 rows. ``log_probs`` (N, C) sum to one in probability.
+
+    ECE is biased upwards, and once more in resampled rows, so its interval is the basic bootstrap's, which takes the
+    second bias off: [2 ECE - q97.5, 2 ECE - q2.5], at least [0, ECE]. What the first one amounts to is ece_chance
+    (consistency resampling, Bröcker & Smith 2007): labels drawn anew with the probabilities that were given.
+    """
     log_probs = np.asarray(log_probs, dtype=np.float64)
     probs = np.exp(log_probs)
     confidence, right = probs.max(axis=1), log_probs.argmax(axis=1) == true
     one_hot = np.eye(probs.shape[1])[true]
     rng = np.random.default_rng(seed)
-    draws = []
+    value, draws, chance = ece(confidence, right), [], []
     for _ in range(RESAMPLES):
         rows = rng.integers(0, len(right), len(right))
         draws.append(ece(confidence[rows], right[rows]))
+        chance.append(ece(confidence, rng.random(len(right)) < confidence))
     low, high = np.percentile(draws, [2.5, 97.5])
     return Quality(
-        ece=ece(confidence, right),
-        ece_ci95=(float(low), float(high)),
+        ece=value,
+        ece_ci95=(max(0.0, float(2 * value - high)), max(value, float(2 * value - low))),
+        ece_chance=(float(np.mean(chance)), float(np.percentile(chance, 95))),
         brier=float(((probs - one_hot) ** 2).sum(axis=1).mean()),
         log_loss=float(-np.maximum(log_probs[np.arange(len(right)), true], LOG_FLOOR).mean()),
         mean_confidence=float(confidence.mean()),
@@ -146,46 +151,66 @@ def coverage_curve(
     return points
 
 
-MIN_ACCEPTED = 30  # dev rows: a threshold that fewer rows pass rests on luck
-
-
 def target(precision: float, dev: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Target:
     """The lowest threshold at which dev rows are right at ``precision``, and what it gives on test.
 
-    ``dev`` and ``test`` are (confidence, right). The threshold is chosen on dev alone, so test checks it.
+    ``dev`` and ``test`` are (confidence, right). The threshold is chosen on dev alone, so test checks it. Fewer than
+    1 / (1 - precision) rows cannot show such a precision: without one error expected, luck looks the same.
     """
     confidence, right = dev
     order = np.argsort(-confidence, kind="stable")
+    needed = min_accepted(precision)
     precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     # A cut between two rows of the same confidence cannot be made with a threshold.
     last_of_tie = np.append(confidence[order][1:] < confidence[order][:-1], True)[: len(order)]
-    good = np.flatnonzero((precisions >= precision) & last_of_tie & (np.arange(1, len(order) + 1) >= MIN_ACCEPTED))
+    good = np.flatnonzero((precisions >= precision) & last_of_tie & (np.arange(1, len(order) + 1) >= needed))
     if not len(good):
-        note = f"在 {len(order)} 条验证数据上，没有哪个阈值能让至少 {MIN_ACCEPTED} 条达到 {precision:.1%}"
+        few = len(order) < needed
+        why = "，太少，说不准" if few else f"，没有哪个阈值能让至少 {needed} 条达到 {100 * precision:g} %"
         return Target(
             precision=precision,
             threshold=None,
+            outcome="unknown" if few else "unreachable",
             n_dev_accepted=0,
             dev_precision=None,
+            dev_precision_ci95=None,
             n_accepted=0,
             test_precision=None,
             test_precision_ci95=None,
             to_person=None,
-            note=note,
+            note=f"干净的验证数据有 {len(order)} 条{why}",
         )
     k = int(good[-1])
     threshold = float(confidence[order][k])
+    dev_precision, dev_ci95 = share(int(right[order][: k + 1].sum()), k + 1)
     accepted = test[0] >= threshold
     estimate = proportion(int(test[1][accepted].sum()), int(accepted.sum()))
-    missed = estimate.ci95 is not None and estimate.ci95[1] < precision
+    outcome, note = _outcome(precision, estimate)
     return Target(
         precision=precision,
         threshold=threshold,
+        outcome=outcome,
         n_dev_accepted=k + 1,
-        dev_precision=float(precisions[k]),
+        dev_precision=dev_precision,
+        dev_precision_ci95=dev_ci95,
         n_accepted=int(accepted.sum()),
         test_precision=estimate.value,
         test_precision_ci95=estimate.ci95,
         to_person=float(1 - accepted.mean()),
-        note="测试数据上没有达到目标：验证数据选出的阈值偏低" if missed else "",
+        note=note,
     )
+
+
+def min_accepted(precision: float) -> int:
+    """Dev rows that must pass a threshold before its precision is believed."""
+    return max(30, round(1 / max(1 - precision, 1e-3)))
+
+
+def _outcome(precision: float, estimate: Estimate) -> tuple[Literal["reached", "near", "missed", "unknown"], str]:
+    if estimate.value is None or estimate.ci95 is None:
+        return "unknown", "测试数据里没有一条过线"
+    if estimate.value >= precision:
+        return "reached", ""
+    if estimate.ci95[1] >= precision:
+        return "near", "测试数据上略低于目标，在误差之内"
+    return "missed", "测试数据上没有达到目标：验证数据选出的阈值偏低"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zhsenti.evaluation.schema import ClassScores, Interval, Scores
+from zhsenti.prediction.temperature import LOG_FLOOR
 
 RESAMPLES = 1000
-LOG_FLOOR = -700.0  # stands for log 0: keeps differences of log-probabilities finite
 
 
 @dataclass(frozen=True)

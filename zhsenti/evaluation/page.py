@@ -1,30 +1,31 @@
-"""What every page and card is made with: one template environment, one way to write a text file."""
+"""What every page and card is made with: one template environment, and Markdown that runs nothing."""
 
 from __future__ import annotations
 
-import os
-import uuid
-from pathlib import Path
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def environment() -> Environment:
-    """The package's templates; every value in them is escaped, a missing one is an error."""
-    return Environment(
+    """The package's templates; in HTML every value is escaped, in Markdown by the filter ``md``; a missing one is an
+    error."""
+    made = Environment(
         loader=PackageLoader("zhsenti.evaluation"),
-        autoescape=True,
+        autoescape=lambda name: name is None or not name.endswith(".md.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters |= {"md": markdown, "code": code}
+    return made
 
 
-def write_text(path: Path, text: str) -> None:
-    """Atomic: a reader sees the old file or the whole new one. Lone surrogates, which no file can hold, become "?"."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("wb") as stream:
-        stream.write(text.encode("utf-8", "replace"))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+def markdown(text: object) -> str:
+    """``text`` as Markdown that shows it: no link, image, tag or heading, one line."""
+    return re.sub(r"([\\`*_\[\]<>#|!~])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: object) -> str:
+    """``text`` as what stands in a Markdown code span: no backtick ends it, a line end is shown as \\n."""
+    return str(text).replace("`", "'").replace("\n", "\\n").replace("\r", " ")

@@ -10,6 +10,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def render(name: str, draw: Draw, folder: Path, size: tuple[float, float] = (5.2
         "font.size": 10,
         "axes.unicode_minus": False,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a label may hold a dollar sign
         "svg.hashsalt": name,
     }
     svg = io.StringIO()
@@ -78,12 +80,12 @@ def roc_and_pr(curves: Sequence[tuple[str, np.ndarray, np.ndarray]], positive: s
     """``curves``: title, true (N,) booleans for ``positive``, score (N,)."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    colours = (BLUE, ORANGE, GREEN, GREY, RED)
+    colours = (BLUE, ORANGE, GREEN, GREY, RED, "#7b4fa3", "#8c6d1f", "#2a8c9a")
 
     def roc(figure: Any, say: Say) -> None:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-        for (title, true, score), colour in zip(curves, colours, strict=False):
+        for (title, true, score), colour in zip(curves, cycle(colours), strict=False):
             false, hit, _ = roc_curve(true, score)
             axes.plot(false, hit, color=colour, label=_plain(title, say))
         axes.set(xlabel=say("误判为正的比例", "false positive rate"), ylabel=say("找出的比例", "true positive rate"))
@@ -91,11 +93,11 @@ def roc_and_pr(curves: Sequence[tuple[str, np.ndarray, np.ndarray]], positive: s
 
     def pr(figure: Any, say: Say) -> None:
         axes = figure.add_subplot()
-        for (title, true, score), colour in zip(curves, colours, strict=False):
+        for (title, true, score), colour in zip(curves, cycle(colours), strict=False):
             precision, recall, _ = precision_recall_curve(true, score)
             axes.plot(recall, precision, color=colour, label=_plain(title, say))
         axes.set(xlabel=say(f"召回率（{positive}）", "recall"), ylabel=say(f"精确率（{positive}）", "precision"))
-        axes.set_ylim(0.4, 1.01)
+        axes.set_ylim(0, 1.01)
         axes.legend(frameon=False, loc="lower left")
 
     return roc, pr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,20 @@ from zhsenti.evaluation import plots, stages
 from zhsenti.evaluation.audit_view import audit_view
 from zhsenti.evaluation.card import store_card, write_card
 from zhsenti.evaluation.confidence import scale
-from zhsenti.evaluation.page import environment, write_text
+from zhsenti.evaluation.page import environment
 from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, ErrorsFile, ExplainedError, MetricsFile, write
-from zhsenti.evaluation.verdict import Results, Verdict, interval, percent, verdict
+from zhsenti.evaluation.verdict import (
+    Results,
+    Verdict,
+    interval,
+    pair_sentence,
+    percent,
+    verdict,
+    weak_category,
+    weak_flip,
+)
+from zhsenti.files import replacing, write_text
+from zhsenti.prediction.explain import readable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +40,7 @@ CONFIDENCE, ROBUSTNESS, ERRORS, REPORT = (
     "errors.json",
     "report.html",
 )
+AUDIT_CSV, CARD_COPY = "audit_findings.csv", "model_card.md"
 
 
 def full_report(run: Run, metrics: MetricsFile, comparison: ComparisonFile, console: Console) -> list[str]:
@@ -50,27 +61,30 @@ def full_report(run: Run, metrics: MetricsFile, comparison: ComparisonFile, cons
     stage(3, f"解释最严重的 {config.explain_errors} 条错误")
     errors = stages.errors(run, confidence.temperature)
     write(folder / ERRORS, errors)
-    stage(4, "数据审计" if config.audit else "数据审计（跳过）")
+    stage(4, "数据审计")
     audit = stages.audit(run)
+    if not audit:
+        console.print(f"  跳过{'：数据太大，请单独运行 zhsenti audit' if config.audit else ''}", markup=False)
     stage(5, "图、表与报告")
     results = Results(metrics, comparison, confidence, robustness, audit)
     tables = _tables(run, confidence, folder)
+    (folder / AUDIT_CSV).unlink(missing_ok=True)
     if audit:
         columns = list(Finding.model_fields)
         cells = ([getattr(item, name) for name in columns] for item in audit.findings)
-        write_csv(folder / "audit_findings.csv", columns, cells)
-        tables.append("audit_findings.csv")
+        write_csv(folder / AUDIT_CSV, columns, cells)
+        tables.append(AUDIT_CSV)
     judged = verdict(results)
     write_text(folder / REPORT, page(run, results, errors, judged, _pictures(run, results, folder / "plots")))
-    write_card(folder / "model_card.md", run, results)
-    if not config.quick:
+    write_card(folder / CARD_COPY, run, results, judged)
+    if not config.quick and run.data.same and len(run.true) == len(run.data.whole.test):
         console.print(
             f"  {store_card(folder / 'model_card.md', Path(config.model_path))}", markup=False, soft_wrap=True
         )
     print(f"\n{judged.headline}")
     for sentence in judged.weak:
         print(f"  · {sentence}")
-    return [CONFIDENCE, ROBUSTNESS, ERRORS, "predictions.parquet", *tables, "model_card.md", "plots/", REPORT]
+    return [CONFIDENCE, ROBUSTNESS, ERRORS, "predictions.parquet", *tables, CARD_COPY, "plots/", REPORT]
 
 
 def _tables(run: Run, confidence: ConfidenceFile, folder: Path) -> list[str]:
@@ -81,7 +95,7 @@ def _tables(run: Run, confidence: ConfidenceFile, folder: Path) -> list[str]:
     sure, right = probs.max(axis=1), predicted == run.true
     columns: dict[str, Any] = {
         "row": [row.row for row in rows],
-        "text": [_readable(row.text) for row in rows],
+        "text": [readable(row.text) for row in rows],
         "label": [labels[k] for k in run.true],
         "predicted": [labels[k] for k in predicted],
         "correct": right.tolist(),
@@ -89,14 +103,15 @@ def _tables(run: Run, confidence: ConfidenceFile, folder: Path) -> list[str]:
         "leak_free": [bool(free) for free in run.rows.leak_free],
     }
     if run.rows.has_aspect:
-        columns["aspect"] = [row.aspect for row in rows]
+        columns["aspect"] = [readable(row.aspect or "") for row in rows]
     columns |= {f"p_{label}": probs[:, k].tolist() for k, label in enumerate(labels)}
     for name, scored in run.compared.scored.items():
         if name != "adapter":
             columns[f"{name}_predicted"] = [labels[k] for k in scored.log_probs.argmax(axis=1)]
     _write_parquet(folder / "predictions.parquet", columns)
 
-    names = ["row", "text", "label", "predicted", "confidence", "leak_free"]
+    names = ["row", "text", *(["aspect"] if run.rows.has_aspect else [])]
+    names += ["label", "predicted", "confidence", "leak_free"]
     cells = list(zip(*(columns[name] for name in names), strict=True))
     worst = np.argsort(-sure, kind="stable")
     write_csv(folder / "errors.csv", names, (cells[i] for i in worst if not right[i]))
@@ -111,18 +126,15 @@ def _write_parquet(path: Path, columns: dict[str, Any]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    parquet.write_table(pyarrow.table(columns), temporary)
-    temporary.replace(path)
-
-
-def _readable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    with replacing(path) as temporary:
+        parquet.write_table(pyarrow.table(columns), temporary)
 
 
 def _pictures(run: Run, results: Results, folder: Path) -> dict[str, str]:
     """name -> SVG; a PNG of each lies in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):  # of a run with other stages
+        old.unlink()
     labels, true = run.rows.labels, run.true
     drawn: dict[str, tuple[plots.Draw, tuple[float, float]]] = {}
     if len(labels) == 2 and len(set(true.tolist())) == 2:
@@ -131,7 +143,7 @@ def _pictures(run: Run, results: Results, folder: Path) -> dict[str, str]:
             if system.gives_scores and system.name in run.compared.scored:
                 scores = scale(run.compared.scored[system.name].log_probs, 1.0)
                 curves.append((system.title, true == 1, scores[:, 1] - scores[:, 0]))
-        roc, pr = plots.roc_and_pr(curves[:5], labels[1])
+        roc, pr = plots.roc_and_pr(curves, labels[1])
         drawn |= {"roc": (roc, (5.2, 3.8)), "pr": (pr, (5.2, 3.8))}
     size = 2.6 + 0.5 * len(labels)
     drawn["confusion"] = (plots.confusion(results.metrics.official, labels), (size + 0.6, size))
@@ -154,8 +166,6 @@ def page(run: Run, results: Results, errors: ErrorsFile, judged: Verdict, pictur
     """report.html. Pictures are our own SVG (matplotlib escapes the words in them), all else is escaped."""
     from markupsafe import Markup
 
-    from zhsenti.evaluation.command import pair_sentence
-
     titles = {system.name: system.title for system in results.comparison.systems}
     made = environment()
     made.filters |= {"percent": percent, "interval": interval, "ends": ends}
@@ -167,11 +177,15 @@ def page(run: Run, results: Results, errors: ErrorsFile, judged: Verdict, pictur
         robustness=results.robustness,
         errors=errors,
         coloured=coloured,
+        weak_category=lambda item: weak_category(item, results),
+        weak_flip=weak_flip,
         audit=audit_view(results.audit) if results.audit else None,
         pictures={name: Markup(svg) for name, svg in pictures.items()},
         titles=titles,
-        sentences=[(pair, pair_sentence(pair, titles)) for pair in results.comparison.pairs],
-        adapter=run.manifest,
+        pairs=[(pair, pair_sentence(pair, titles)) for pair in (p.readable() for p in results.comparison.pairs)],
+        task=run.manifest.task,
+        base=run.manifest.base.get("model_id", "未知"),
+        revision=run.manifest.base.get("revision", "未知"),
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
 

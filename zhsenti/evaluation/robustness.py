@@ -135,6 +135,17 @@ def load_challenge(path: Path = CHALLENGE) -> list[ChallengeItem]:
     return items
 
 
+def few_of_each(items: Sequence[ChallengeItem], n: int) -> list[ChallengeItem]:
+    """The first ``n`` of every category and label."""
+    taken: Counter[tuple[str, str | None]] = Counter()
+    chosen = []
+    for item in items:
+        taken[item.category, item.label] += 1
+        if taken[item.category, item.label] <= n:
+            chosen.append(item)
+    return chosen
+
+
 def _items(table: Table) -> tuple[list[ChallengeItem], list[str]]:
     columns = [table.columns.index(name) for name in COLUMNS]
     items, faults, seen = [], [], set[str]()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zhsenti.artifact import Manifest
 from zhsenti.config import DataConfig, EvalConfig
 from zhsenti.errors import DataError, ZhsentiError
+from zhsenti.prediction.explain import readable
 
 if TYPE_CHECKING:
     from zhsenti.data.sources import DatasetSplits, Example
@@ -19,7 +20,7 @@ CHNSENTICORP_SHA256 = ("14e0046a485507ae999ff9c138cb8c3cacded49bbdfa16cf8e7fe643
 # fmt: off
 DOMAINS = {
     "酒店": (
-        "酒店", "宾馆", "旅馆", "飯店", "房间", "前台", "早餐", "入住", "服务员", "大堂", "携程", "星级", "房", "床",
+        "酒店", "宾馆", "旅馆", "饭店", "房间", "前台", "早餐", "入住", "服务员", "大堂", "携程", "星级", "房", "床",
         "住",
     ),
     "电脑": (
@@ -38,8 +39,9 @@ DOMAINS = {
 class EvalData:
     """whole  the data before any sampling;  splits.test  the rows to score;  leak_free  a flag a test row
     train  what baselines may fit on
-    dev  the dev rows whose text is in no training row: what a temperature may be fitted on
-    same  whether this is the data the adapter was trained on;  columns  name -> the test rows' value, for slices.
+    dev  the dev rows whose text is in no training and no test row: what a temperature may be fitted on
+    same  whether this is the data the adapter was trained on;  columns  name -> the test rows' value, for slices
+    leaks_checked  whether the training data of every adapter could be looked at.
     """
 
     whole: DatasetSplits
@@ -50,6 +52,7 @@ class EvalData:
     same: bool
     columns: dict[str, list[str]]
     notes: list[str]
+    leaks_checked: bool
 
 
 def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Manifest] = ()) -> EvalData:
@@ -72,17 +75,20 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
     if not splits.test:
         raise DataError(f"{splits.name} 没有测试数据", todo="用 --dataset 指定含测试部分的数据。")
     notes, seen = list(splits.notes), splits.train
-    for one in (manifest, *others):
-        if splits.sha256 == one.data.get("sha256"):
-            continue
+    cut, leaks_checked = trained.get("seed") if same else config.seed, True
+    for number, one in enumerate((manifest, *others), start=1):
+        if (splits.sha256, cut) == (one.data.get("sha256"), one.data.get("seed")):
+            continue  # cut as it was for this adapter: its training rows are these
         try:
             seen = seen + _load_training_data(one).train
-            notes.append(
-                f"适配器是在另一份数据（{one.data.get('name', '未知')}）上训练的；“无泄漏”对两份训练数据都核对过"
-            )
+            name = one.data.get("name", "未知")
+            notes.append(f"适配器 {number} 是在另一份数据或另一种切分（{name}）上训练的：“无泄漏”对两份都核对过")
         except ZhsentiError as error:
-            why = error.problem
-            notes.append(f"适配器是在另一份数据上训练的，且现在找不到它（{why}）：“无泄漏”只核对了本数据的训练部分")
+            leaks_checked = False
+            notes.append(
+                f"适配器 {number} 是在另一份数据或另一种切分上训练的，且现在找不到它（{error.problem}）："
+                "“无泄漏”只核对了本数据的训练部分"
+            )
     if config.max_test_samples and config.max_test_samples < len(splits.test):
         notes.append(
             f"测试数据 {len(splits.test)} 条，按标签分层抽样 {config.max_test_samples} 条（种子 {config.seed}）"
@@ -94,8 +100,10 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
     limit = config.max_train_samples or int(settings.get("max_train_samples", 0))
     train = sample(splits.train, limit, int(trained.get("seed", config.seed)) if same else config.seed)
     clean = replace(splits, train=seen)
-    dev = [row for row, free in zip(splits.dev, replace(clean, test=splits.dev).leak_free(), strict=True) if free]
-    return EvalData(whole, splits, train, dev, clean.leak_free(), same, slice_values(splits, keep), notes)
+    known = replace(clean, train=seen + whole.test, test=splits.dev)
+    dev = [row for row, free in zip(splits.dev, known.leak_free(), strict=True) if free]
+    columns = slice_values(splits, keep)
+    return EvalData(whole, splits, train, dev, clean.leak_free(), same, columns, notes, leaks_checked)
 
 
 def split_names(text: str) -> list[str]:
@@ -109,7 +117,7 @@ def slice_values(splits: DatasetSplits, keep: Sequence[str]) -> dict[str, list[s
     if splits.name == "ChnSentiCorp" or splits.sha256 in CHNSENTICORP_SHA256:
         columns["领域（按关键词判断）"] = [domain(row.text) for row in splits.test]
     for k, name in enumerate(keep):
-        columns[name] = [row.extra[k][1] for row in splits.test]
+        columns[name] = [readable(row.extra[k][1]) for row in splits.test]
     return columns
 
 

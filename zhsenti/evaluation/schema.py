@@ -7,12 +7,12 @@ same object says why (Chinese).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zhsenti.artifact import write_json
 from zhsenti.errors import DataError
+from zhsenti.files import write_json
 from zhsenti.prediction.explain import Unit
 
 FORMAT = 2
@@ -55,6 +55,7 @@ class Provenance(Model):
 
     command: str
     date: str
+    quick: bool = False
     model: dict[str, Any]
     data: dict[str, Any]
     versions: dict[str, str]
@@ -62,24 +63,34 @@ class Provenance(Model):
 
 
 class Slice(Model):
-    """The rows whose ``column`` is ``value``; ``column`` is a column of the file, ``length`` or ``domain``."""
+    """The rows whose ``column`` is ``value``: a column of the file, the text's length, or ChnSentiCorp's domain.
+
+    ``p_holm``: Fisher's exact test against the rows of the other values, after Holm's correction over all slices (None
+    for a column's only value);  ``worse``: p_holm < 0.05 and less accurate than the others.
+    """
 
     column: str
     value: str
     n: int
     accuracy: float
     accuracy_ci95: Interval
+    p_holm: float | None
+    worse: bool
 
 
 class MetricsFile(Model):
-    """metrics.json: the adapter on all test rows (official) and on those whose text is in no training row."""
+    """metrics.json: the adapter on all test rows (official) and on those whose text is in no training row (leak_free).
+
+    leaks_checked  False: some training data could not be found, so leak_free may hold rows that were trained on
+    slices         of the leak-free rows, or of all where there are none.
+    """
 
     format: int = FORMAT
     method: str
     labels: list[str]
-    quick: bool = False
     official: Scores
     leak_free: Scores | None
+    leaks_checked: bool
     slices: list[Slice] = Field(default_factory=list)
     provenance: Provenance
     notes: list[str] = Field(default_factory=list)
@@ -116,16 +127,46 @@ class Difference(Model):
     only_a: int
     only_b: int
 
+    def turned(self) -> Self:
+        """The same seen from b."""
+        low, high = self.ci95
+        update = {
+            "difference": -self.difference,
+            "ci95": (-high, -low),
+            "only_a": self.only_b,
+            "only_b": self.only_a,
+        }
+        return self.model_copy(update=update)
+
 
 class Pair(Difference):
-    """``p_holm``: p_value after Holm's correction over all pairs;  ``real``: p_holm < 0.05 on the official rows."""
+    """Official rows; ``leak_free`` says the same of the clean ones.
+
+    basis   which of the two decides: leak_free where such rows exist
+    p_holm  the basis' p-value after Holm's correction over all pairs;  real  p_holm < 0.05.
+    """
 
     a: str
     b: str
+    basis: Literal["official", "leak_free"]
     p_holm: float
     real: bool
     contaminated: bool
     leak_free: Difference | None
+
+    def turned(self) -> Self:
+        leak_free = self.leak_free.turned() if self.leak_free else None
+        return super().turned().model_copy(update={"a": self.b, "b": self.a, "leak_free": leak_free})
+
+    @property
+    def decisive(self) -> Difference:
+        """The difference on the rows that decide."""
+        return self.leak_free if self.basis == "leak_free" and self.leak_free else self
+
+    def readable(self) -> Self:
+        """With the adapter under test first where it takes part, else the better system."""
+        first = self.a == "adapter" or (self.b != "adapter" and self.decisive.difference >= 0)
+        return self if first else self.turned()
 
 
 class ComparisonFile(Model):
@@ -155,11 +196,13 @@ class Bin(Model):
 class Quality(Model):
     """How far probabilities can be believed. ece: equal-mass bins; brier: over all classes, in [0, 2]; log_loss: nats.
 
-    mean_confidence against accuracy says in which direction they are off.
+    mean_confidence against accuracy says in which direction they are off. ece_chance: the ECE that chance alone gives
+    perfectly calibrated probabilities like these on as many rows, mean and 95 % quantile.
     """
 
     ece: float
     ece_ci95: Interval
+    ece_chance: tuple[float, float]
     brier: float
     log_loss: float
     mean_confidence: float
@@ -180,13 +223,17 @@ class CoveragePoint(Model):
 class Target(Model):
     """Threshold on confidence, chosen on dev, and what it gives on test rows.
 
-    ``threshold`` None: not to be reached on dev;  ``to_person`` is the share of test rows under the threshold.
+    outcome    reached: test's precision is at the target;  near: below, but within its interval;  missed: below it;
+               unreachable: no threshold on dev reaches it;  unknown: too few dev rows to tell
+    to_person  share of test rows under the threshold.
     """
 
     precision: float
     threshold: float | None
+    outcome: Literal["reached", "near", "missed", "unreachable", "unknown"]
     n_dev_accepted: int
     dev_precision: float | None
+    dev_precision_ci95: Interval | None
     n_accepted: int
     test_precision: float | None
     test_precision_ci95: Interval | None
@@ -195,15 +242,15 @@ class Target(Model):
 
 
 class LeakFreeConfidence(Model):
+    """The same on the clean rows."""
+
     n: int
-    ece_before: float
-    ece_after: float
     before: Quality
     after: Quality
 
 
 class ConfidenceFile(Model):
-    """confidence_analysis.json. Temperature is fitted on the dev rows whose text is in no training row."""
+    """confidence_analysis.json. Temperature is fitted on dev rows whose text is in no training and no test row."""
 
     format: int = FORMAT
     n: int

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zhsenti.data.sources import Example
 
 CHUNK = 64  # rows between two writes: what a kill can lose
+TELL_EVERY = 30  # seconds between two lines where no bar can be drawn
 FORMAT = 1
 
 
@@ -90,7 +91,8 @@ def _fill(
         if cache.header is None:
             cache.write_header(system, notes, time.perf_counter() - started)
     progress.start_task(task)
-    fresh, started = 0, time.perf_counter()
+    fresh, started, before = 0, time.perf_counter(), done
+    told = started
     for i in missing:
         examples = [rows.examples[r] for r in chunks[i]]
         per_row, chunk_started = sizes[i] / len(examples), time.perf_counter()
@@ -104,8 +106,13 @@ def _fill(
             raise ModelError(f"{system.title} 的分数里有 NaN 或无穷", todo="换一种精度：--precision fp32。")
         cache.append(i, log_probs, time.perf_counter() - chunk_started)
         fresh, done = fresh + len(examples), done + sizes[i]
-        rate = fresh / max(time.perf_counter() - started, 1e-6)
-        progress.update(task, completed=done, rate=f"{rate:.1f} 条/秒")
+        now = time.perf_counter()
+        rate = f"{fresh / max(now - started, 1e-6):.1f} 条/秒"
+        progress.update(task, completed=done, rate=rate)
+        if not progress.console.is_terminal and now - told > TELL_EVERY:  # a log shows no moving bar
+            told, left = now, (now - started) * (sum(sizes) - done) / (done - before)
+            share = f"{done / sum(sizes):.0%}"
+            progress.console.print(f"{title}：{share}  {rate}  剩余约 {left / 60:.1f} 分钟", markup=False)
     progress.stop_task(task)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from zhsenti.artifact import Manifest, store_calibration
 from zhsenti.config import EvalConfig, FullEvalConfig
 from zhsenti.evaluation import robustness
-from zhsenti.evaluation.baselines import System, polar_classes
+from zhsenti.evaluation.baselines import System, polar_classes, rows_digest
 from zhsenti.evaluation.compare import Compared
 from zhsenti.evaluation.confidence import Temperature, coverage_curve, fit_temperature, quality, scale, target
 from zhsenti.evaluation.perturb import PERTURBATIONS
@@ -40,6 +40,9 @@ from zhsenti.prediction import explain
 if TYPE_CHECKING:
     from zhsenti.data.audit.checks import Audit
     from zhsenti.data.sources import Example
+
+QUICK_ITEMS = 3  # of the challenge set, a category and label
+MAX_AUDITED = 200_000  # rows: more take minutes and gigabytes, which `zhsenti audit` may
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Run:
 def confidence(run: Run) -> ConfidenceFile:
     """Fit the temperature on clean dev rows, check it on test rows, and store it in the adapter folder.
 
-    It is not stored by a quick run, from other data than the adapter's own, or where it could not be fitted.
+    It is not stored by a quick run, from other data or in another precision than the adapter's own, or where it could
+    not be fitted.
     """
     from zhsenti.data.split import sample
 
@@ -102,16 +106,21 @@ def confidence(run: Run) -> ConfidenceFile:
     dev_true = np.array([row.label for row in dev], dtype=int)
     temperature = fit_temperature(dev_true, dev_log_probs, seed=seed)
     notes = [temperature.reason] if temperature.reason else []
-    stored = not temperature.reason and not config.quick and run.data.same and _store(run, temperature, notes)
-    if not run.data.same:
+    trained_in = run.manifest.base.get("precision")
+    if config.quick:
+        notes.append("快速评估的温度没有存进适配器")
+    elif not run.data.same:
         notes.append("温度是在另一份数据上拟合的，没有存进适配器")
+    elif config.precision not in ("auto", trained_in):
+        notes.append(f"温度是在 {config.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
+    stored = not notes and _store(run, temperature, notes)
 
     before, after = run.log_probs(), run.log_probs(temperature.value)
     leak_free = None
     if run.clean.any():
         true = run.true[run.clean]
         old, new = quality(true, before[run.clean], seed=seed), quality(true, after[run.clean], seed=seed)
-        leak_free = LeakFreeConfidence(n=len(true), ece_before=old.ece, ece_after=new.ece, before=old, after=new)
+        leak_free = LeakFreeConfidence(n=len(true), before=old, after=new)
     old, new = quality(run.true, before, seed=seed), quality(run.true, after, seed=seed)
     dev_scaled = scale(dev_log_probs, temperature.value)
     return ConfidenceFile(
@@ -142,7 +151,8 @@ def _store(run: Run, temperature: Temperature, notes: list[str]) -> bool:
         "temperature": temperature.value,
         "temperature_ci95": temperature.ci95,
         "n": temperature.n,
-        "rows": "dev rows whose text is in no training row",
+        "rows": "dev rows whose text is in no training and no test row",
+        "precision": run.manifest.base.get("precision"),
         "data_sha256": run.data.splits.sha256,
         "date": date.today().isoformat(),
     }
@@ -175,8 +185,8 @@ def _challenge(run: Run, temperature: float, notes: list[str]) -> Challenge | No
     path = robustness.challenge_path(run.full.challenge)
     items = robustness.load_challenge(path)
     if run.full.quick:
-        items = items[::6]
-        notes.append(f"快评：挑战集只用了每六条中的一条，共 {len(items)} 条")
+        items = robustness.few_of_each(items, QUICK_ITEMS)
+        notes.append(f"快速评估：挑战集的每类每个标签只用了 {QUICK_ITEMS} 条")
     examples = [Example(item.text, 0) for item in items]
     scores = {
         system.name: run.score(system, examples, f"挑战集：{system.title}")
@@ -191,15 +201,16 @@ def _flip_rates(run: Run) -> dict[str, FlipRate]:
     from zhsenti.data.sources import Example
 
     rates = {}
-    before = run.log_probs()
+    before, rows = run.log_probs(), run.rows.examples
+    # An injected label is the opposite of what the adapter gave, so that every row can flip.
+    judged = [replace(row, label=int(k)) for row, k in zip(rows, before.argmax(axis=1), strict=True)]
     for kind, (title, _) in PERTURBATIONS.items():
         changed = robustness.perturbed_rows(
-            run.rows.examples, kind, run.full.perturbation_samples, run.config.seed, run.rows.labels
+            judged, kind, run.full.perturbation_samples, run.config.seed, run.rows.labels
         )
         if not changed:
             continue
         index = [i for i, _ in changed]
-        rows = run.rows.examples
         examples = [Example(text, rows[i].label, rows[i].aspect) for i, text in changed]
         after = run.score(run.adapter, examples, f"扰动：{title}")
         originals, texts = [rows[i].text for i in index], [text for _, text in changed]
@@ -236,7 +247,7 @@ def errors(run: Run, temperature: float) -> ErrorsFile:
     explained = [
         ExplainedError(
             row=rows[i].row,
-            text=rows[i].text,
+            text=explain.readable(rows[i].text),
             label=labels[rows[i].label],
             predicted=labels[int(predicted[i])],
             confidence=float(sure[i]),
@@ -251,13 +262,17 @@ def errors(run: Run, temperature: float) -> ErrorsFile:
 
 def audit(run: Run) -> Audit | None:
     """The data behind the numbers, audited once for each state of the data."""
-    if not run.full.audit:
+    whole = run.data.whole
+    if not run.full.audit or len(whole.train) + len(whole.dev) + len(whole.test) > MAX_AUDITED:
         return None
-    from zhsenti.artifact import write_json
     from zhsenti.data.audit.checks import FORMAT, Audit
     from zhsenti.evaluation.audit import audit_splits
+    from zhsenti.files import write_json
 
-    key = [FORMAT, run.data.whole.sha256, run.manifest.task.to_dict(), run.config.seed]
+    rows = [
+        [rows_digest(part, labels=True), [row.row for row in part]] for part in (whole.train, whole.dev, whole.test)
+    ]
+    key = [FORMAT, rows, run.manifest.task.to_dict(), run.config.seed]
     digest = hashlib.sha256(json.dumps(key, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
     path = run.cache / f"audit-{digest}.json"
     if path.is_file():
@@ -265,6 +280,6 @@ def audit(run: Run) -> Audit | None:
             return Audit.model_validate_json(path.read_bytes())
         except ValueError:
             pass  # torn or from another version: made again
-    found = audit_splits(run.data.whole, run.manifest.task, seed=run.config.seed)
+    found = audit_splits(whole, run.manifest.task, seed=run.config.seed, manifest=run.manifest)
     write_json(path, found.model_dump(mode="json"))
     return found

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from zhsenti.data.audit.findings import Audit
-from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, Interval, MetricsFile, Pair, RobustnessFile
+from zhsenti.evaluation.schema import (
+    Category,
+    ComparisonFile,
+    ConfidenceFile,
+    FlipRate,
+    Interval,
+    MetricsFile,
+    Pair,
+    RobustnessFile,
+    Scores,
+    Target,
+)
 
 GOOD, CAUTION, BAD = "good", "caution", "bad"
-WEAK_CATEGORY = 0.75  # of challenge items right: below it a category is named
-WEAK_FLIP = 0.05  # flip rate whose interval lies above it
-WEAK_ECE = 0.05
-GAP = 0.05  # of recall between two labels
+WEAK_CATEGORY = 0.75  # of challenge items right: a category below it is named when its interval lies below the accuracy
+WEAK_FLIP = 0.05  # a flip rate is named when its interval lies above
+WEAK_ECE = 0.03  # and more than chance explains
+WIDE = 0.06  # of the accuracy's interval
 
 
 @dataclass(frozen=True)
@@ -45,159 +57,179 @@ class Results:
     robustness: RobustnessFile
     audit: Audit | None
 
+    @property
+    def main(self) -> Scores:
+        """The scores that decide."""
+        return self.metrics.leak_free or self.metrics.official
+
 
 def percent(value: float, digits: int = 1) -> str:
-    return f"{100 * value:.{digits}f}%"
+    return f"{100 * value:.{digits}f} %"
 
 
 def interval(ci: Interval | None) -> str:
     return "" if ci is None else f"[{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]"
 
 
-def oriented(pair: Pair) -> tuple[str, float, Interval]:
-    """The other system's name, and the adapter's accuracy minus its (with interval), of a pair with the adapter."""
-    if pair.a == "adapter":
-        return pair.b, pair.difference, pair.ci95
-    return pair.a, -pair.difference, (-pair.ci95[1], -pair.ci95[0])
+def pair_sentence(pair: Pair, titles: dict[str, str]) -> str:
+    """``A 比 B 高 6.5 个百分点 [4.2, 8.8]，p < 0.001：差别显著`` of a ``readable`` pair, on the rows that decide."""
+    found = pair.decisive
+    p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
+    said = "差别显著" if pair.real else "还不能确定有差别"
+    marked = "（含训练语料里有测试数据的系统）" if pair.contaminated else ""
+    low, high = sorted(100 * end * (1 if found.difference >= 0 else -1) for end in found.ci95)
+    size = f"{'高' if found.difference > 0 else '低'} {100 * abs(found.difference):.1f} 个百分点"
+    if found.difference == 0:
+        size = "相差 0.0 个百分点"
+    return f"{titles[pair.a]} 比 {titles[pair.b]} {size} [{low:.1f}, {high:.1f}]，{p}：{said}{marked}"
 
 
 def verdict(results: Results) -> Verdict:
     titles = {system.name: system.title for system in results.comparison.systems}
-    against = {oriented(pair)[0]: pair for pair in results.comparison.pairs if "adapter" in (pair.a, pair.b)}
-    rivals = {
-        name: pair
-        for name, pair in against.items()
-        if name != "majority" and not name.startswith("adapter") and not pair.contaminated
-    }
-    beaten = [titles[name] for name, pair in rivals.items() if pair.real and oriented(pair)[1] > 0]
+    against = {pair.b: pair for pair in (p.readable() for p in results.comparison.pairs) if pair.a == "adapter"}
+    fair = {name: pair for name, pair in against.items() if not pair.contaminated}
+    better = [titles[name] for name, pair in fair.items() if pair.real and pair.decisive.difference < 0]
+    rivals = {name: pair for name, pair in fair.items() if not name.startswith("adapter")}
+    beaten = [titles[name] for name, pair in rivals.items() if pair.real and pair.decisive.difference > 0]
     level = [titles[name] for name, pair in rivals.items() if not pair.real]
-    better = [titles[name] for name, pair in rivals.items() if pair.real and oriented(pair)[1] < 0]
-    main = results.metrics.leak_free or results.metrics.official
-    where = "没见过的测试数据" if results.metrics.leak_free else "测试数据（文本都在训练集里）"
+    main, where = results.main, "没见过的测试数据"
+    if results.metrics.leak_free is None:
+        where = "测试数据（文本都在训练集里）"
+    elif not results.metrics.leaks_checked:
+        where = "测试数据（是否见过只核对了一部分）"
     headline = f"在 {main.n} 条{where}上准确率 {percent(main.accuracy)}（95 % 区间 {interval(main.accuracy_ci95)}）。"
     if better:
-        tone, end = BAD, f"不如{'、'.join(better)}，不建议使用。"
+        tone, end = BAD, f"显著不如 {'、'.join(better)}，不建议用它。"
     elif level:
-        tone, end = CAUTION, f"还不能说比{'、'.join(level)}好，先别急着上线。"
+        tone, end = CAUTION, f"还不能确定比 {'、'.join(level)} 好，先别急着上线。"
     elif not rivals:
-        tone, end = CAUTION, "没有与可作公平比较的基线对比。"
+        tone, end = CAUTION, "没有可作公平比较的基线。"
     else:
-        tone, end = GOOD, f"确实好于{'、'.join(beaten)}。"
-    weak = _weak(results, titles, level)
+        tone, end = GOOD, f"显著好于 {'、'.join(beaten)}。"
+    weak = _weak(results)
     if tone == GOOD and weak:
         tone, end = CAUTION, end + "上线前先看下面的弱点。"
-    return Verdict(tone, headline + end, _facts(results, against, titles), weak, _advice(results))
+    return Verdict(tone, headline + end, list(_facts(results, against.get("zero_shot"))), weak, _advice(results))
 
 
-def _facts(results: Results, against: dict[str, Pair], titles: dict[str, str]) -> list[Fact]:
+def _facts(results: Results, zero_shot: Pair | None) -> Iterable[Fact]:
     official, clean, confidence = results.metrics.official, results.metrics.leak_free, results.confidence
-    facts = []
-    if clean:
-        facts.append(Fact("准确率，无泄漏", percent(clean.accuracy), f"{interval(clean.accuracy_ci95)}，n={clean.n}"))
-    facts.append(
-        Fact("准确率，官方", percent(official.accuracy), f"{interval(official.accuracy_ci95)}，n={official.n}")
+    for name, scores in (("准确率，无泄漏", clean), ("准确率，官方", official)):
+        if scores:
+            yield Fact(name, percent(scores.accuracy), f"{interval(scores.accuracy_ci95)}，n={scores.n}")
+    if zero_shot:
+        found = zero_shot.decisive
+        said = "差别显著" if zero_shot.real else "还不能确定有差别"
+        tone = (GOOD if found.difference > 0 else BAD) if zero_shot.real else CAUTION
+        detail = f"个百分点 {interval(found.ci95)}，n={found.n}，{said}"
+        yield Fact("比零样本", f"{100 * found.difference:+.1f}", detail, tone)
+    after = confidence.after
+    gap = after.mean_confidence - after.accuracy
+    lean = "略偏自信" if gap > 0.01 else "略偏保守" if gap < -0.01 else "不偏"
+    low, high = after.ece_ci95
+    yield Fact(
+        "校准误差 ECE",
+        f"{after.ece:.3f}",
+        f"[{low:.3f}, {high:.3f}]，校准前 {confidence.ece_before:.3f}，{lean}",
+        CAUTION if _poorly_calibrated(confidence) else GOOD,
     )
-    if "zero_shot" in against:
-        pair = against["zero_shot"]
-        _, difference, ci = oriented(pair)
-        said = "真差别" if pair.real else "不能说有差别"
-        tone = (GOOD if difference > 0 else BAD) if pair.real else CAUTION
-        facts.append(Fact("比零样本", f"{100 * difference:+.1f} 点", f"{interval(ci)}，{said}", tone))
-    gap = confidence.after.mean_confidence - confidence.after.accuracy
-    lean = "偏自信" if gap > 0.01 else "偏保守" if gap < -0.01 else "不偏"
-    facts.append(
-        Fact(
-            "校准误差 ECE",
-            f"{confidence.ece_after:.3f}",
-            f"{interval_plain(confidence.after.ece_ci95)}，校准前 {confidence.ece_before:.3f}，{lean}",
-            GOOD if confidence.ece_after <= WEAK_ECE else CAUTION,
-        )
-    )
-    goal = confidence.target
-    if goal.threshold is None or goal.to_person is None:
-        facts.append(Fact(f"要 {percent(goal.precision, 0)} 准", "达不到", "没有这样的阈值", BAD))
-    else:
-        reached = (
-            ""
-            if goal.test_precision is None
-            else f"实测 {percent(goal.test_precision)} {interval(goal.test_precision_ci95)}"
-        )
-        facts.append(
-            Fact(
-                f"要 {percent(goal.precision, 0)} 准，交给人",
-                percent(goal.to_person),
-                reached,
-                CAUTION if goal.note else "",
-            )
-        )
+    yield _target_fact(confidence.target)
     challenge = results.robustness.challenge
     if challenge:
-        facts.append(
-            Fact("挑战集", percent(challenge.accuracy), f"{interval(challenge.accuracy_ci95)}，n={challenge.n}")
+        yield Fact("挑战集", percent(challenge.accuracy), f"{interval(challenge.accuracy_ci95)}，n={challenge.n}")
+
+
+def _target_fact(goal: Target) -> Fact:
+    name = f"目标准确率 {100 * goal.precision:g} %"
+    if goal.to_person is None:
+        value = "无法确定" if goal.outcome == "unknown" else "达不到"
+        return Fact(name, value, goal.note, BAD if goal.outcome == "unreachable" else CAUTION)
+    reached = ""
+    if goal.test_precision is not None:
+        reached = f"，机器判的实测 {percent(goal.test_precision)} {interval(goal.test_precision_ci95)}"
+    tone = {"reached": GOOD, "missed": BAD}.get(goal.outcome, CAUTION)
+    return Fact(name, percent(goal.to_person), f"交给人{reached}", tone)
+
+
+def _poorly_calibrated(confidence: ConfidenceFile) -> bool:
+    """Off by enough to matter, and by more than chance gives probabilities that are right."""
+    after = confidence.after
+    return after.ece > WEAK_ECE and after.ece > after.ece_chance[1]
+
+
+def weak_category(item: Category, results: Results) -> bool:
+    """Scored, under WEAK_CATEGORY, and worse than the test rows by more than its interval."""
+    if item.accuracy is None or item.accuracy_ci95 is None:
+        return False
+    return item.accuracy < WEAK_CATEGORY and item.accuracy_ci95[1] < results.main.accuracy
+
+
+def weak_flip(item: FlipRate) -> bool:
+    return item.ci95[0] > WEAK_FLIP
+
+
+def _weak(results: Results) -> list[str]:
+    metrics, main, weak = results.metrics, results.main, []
+    if metrics.leak_free is None:
+        weak.append("每条测试数据的文本都在训练集里，不能说明对新数据的表现。")
+    elif not metrics.leaks_checked:
+        weak.append("有适配器的训练数据找不到，“无泄漏”只核对了一部分，成绩可能偏高。")
+    challenge, flips = results.robustness.challenge, results.robustness.flip_rate.values()
+    poor = [item for item in challenge.by_category.values() if weak_category(item, results)] if challenge else []
+    if poor:
+        named = (f"{c.title} {percent(c.accuracy or 0, 0)}" for c in sorted(poor, key=lambda c: c.accuracy or 0)[:6])
+        weak.append(f"挑战集里这些说法判不好（每类 {poor[0].n} 条左右）：{'，'.join(named)}。")
+    fragile = sorted((item for item in flips if weak_flip(item)), key=lambda item: -item.rate)
+    if fragile:
+        named = (f"{item.title} {percent(item.rate)} {interval(item.ci95)}" for item in fragile[:4])
+        weak.append(f"改动表面就会改判：{'，'.join(named)}。")
+    weak += _lopsided(main)
+    slices = sorted((item for item in metrics.slices if item.worse), key=lambda item: item.accuracy)
+    if slices:
+        named = (
+            f"{item.column}“{item.value}” {percent(item.accuracy)} {interval(item.accuracy_ci95)}（n={item.n}）"
+            for item in slices[:3]
         )
-    return facts
-
-
-def interval_plain(ci: Interval) -> str:
-    return f"[{ci[0]:.3f}, {ci[1]:.3f}]"
-
-
-def _weak(results: Results, titles: dict[str, str], level: list[str]) -> list[str]:
-    official, clean = results.metrics.official, results.metrics.leak_free
-    weak = [f"与{title}的差别在误差之内。" for title in level]
-    challenge = results.robustness.challenge
-    if challenge:
-        poor = [
-            (item.accuracy, f"{item.title} {percent(item.accuracy, 0)}（n={item.n}）")
-            for item in challenge.by_category.values()
-            if item.accuracy is not None and item.accuracy < WEAK_CATEGORY
-        ]
-        if poor:
-            weak.append(f"挑战集里这些说法判不好：{'，'.join(text for _, text in sorted(poor)[:6])}。")
-    flips = [
-        (-item.rate, f"{item.title} {percent(item.rate)} {interval(item.ci95)}")
-        for item in results.robustness.flip_rate.values()
-        if item.ci95[0] > WEAK_FLIP
-    ]
-    if flips:
-        weak.append(f"改动表面就会改判：{'，'.join(text for _, text in sorted(flips)[:4])}。")
-    recalls = sorted((c.recall, c.label, c.recall_ci95) for c in official.classes if c.recall is not None)
-    if len(recalls) > 1 and recalls[-1][0] - recalls[0][0] > GAP:
-        low, high = recalls[0], recalls[-1]
-        found = f"“{low[1]}”只找出 {percent(low[0])} {interval(low[2])}，“{high[1]}”找出 {percent(high[0])}"
-        weak.append(f"偏向“{high[1]}”：{found}。")
-    poor_slices = [
-        (
-            item.accuracy,
-            f"{item.column}“{item.value}” {percent(item.accuracy)} {interval(item.accuracy_ci95)}（n={item.n}）",
-        )
-        for item in results.metrics.slices
-        if item.accuracy_ci95[1] < official.accuracy
-    ]
-    if poor_slices:
-        weak.append(f"明显差于整体的分组：{'；'.join(text for _, text in sorted(poor_slices)[:3])}。")
-    confidence = results.confidence
-    if confidence.ece_after > WEAK_ECE:
-        weak.append(f"概率不够可信：校准后 ECE 仍有 {confidence.ece_after:.3f}。")
-    if confidence.target.threshold is None or confidence.target.note:
-        weak.append(confidence.target.note + "。")
-    if clean is None:
-        weak.append("每条测试数据的文本都在训练集里，成绩说明不了新数据。")
-    elif clean.n < official.n:
-        weak.append(f"官方测试集 {official.n} 条里有 {official.n - clean.n} 条的文本也在训练集里；以无泄漏的成绩为准。")
-    wide = official.accuracy_ci95[1] - official.accuracy_ci95[0]
-    if wide > 0.06:
-        weak.append(f"测试数据只有 {official.n} 条，准确率的区间宽达 {100 * wide:.0f} 个百分点。")
+        weak.append(f"显著差于其余的分组：{'；'.join(named)}。")
+    if _poorly_calibrated(results.confidence):
+        after = results.confidence.after
+        weak.append(f"概率不够可信：校准后 ECE 仍有 {after.ece:.3f}（概率全对时只该有约 {after.ece_chance[0]:.3f}）。")
+    if results.confidence.target.note:
+        goal = results.confidence.target
+        weak.append(f"目标准确率 {100 * goal.precision:g} %：{goal.note}。")
+    if metrics.leak_free and metrics.leak_free.n < metrics.official.n:
+        seen = metrics.official.n - metrics.leak_free.n
+        weak.append(f"官方测试集 {metrics.official.n} 条里有 {seen} 条的文本也在训练集里；以无泄漏的成绩为准。")
+    wide = main.accuracy_ci95[1] - main.accuracy_ci95[0]
+    if wide > WIDE:
+        weak.append(f"能用的测试数据只有 {main.n} 条，准确率的区间宽达 {100 * wide:.0f} 个百分点。")
     return weak
 
 
+def _lopsided(scores: Scores) -> list[str]:
+    """One label is found less often than another, by more than their intervals."""
+    found = sorted(
+        (c.recall, c.label, c.recall_ci95) for c in scores.classes if c.recall is not None and c.recall_ci95 is not None
+    )
+    if len(found) < 2 or found[0][2][1] >= found[-1][2][0]:
+        return []
+    (low, rare, ci), (high, common, _) = found[0], found[-1]
+    return [f"偏向“{common}”：“{rare}”只找出 {percent(low)} {interval(ci)}，“{common}”找出 {percent(high)}。"]
+
+
 def _advice(results: Results) -> list[str]:
-    goal, advice = results.confidence.target, []
+    confidence, advice = results.confidence, []
+    goal = confidence.target
     if goal.threshold is not None and goal.to_person is not None:
         rest = f"其余约 {percent(goal.to_person, 0)} 交给人看（见 low_confidence.csv）"
-        advice.append(f"概率不低于 {goal.threshold:.3f} 的由机器判，{rest}。")
-    if results.confidence.stored_in_adapter:
-        advice.append(f"温度 {results.confidence.temperature:.2f} 已存进适配器，之后的预测给出的就是校准后的概率。")
+        sentence = f"概率不低于 {goal.threshold:.3f} 的由机器判，{rest}。"
+        if not confidence.stored_in_adapter and confidence.temperature != 1.0:
+            sentence += (
+                f"这是除以温度 {confidence.temperature:.2f} 之后的概率；温度没有存进适配器，预测给出的与它不同。"
+            )
+        advice.append(sentence)
+    if confidence.stored_in_adapter:
+        advice.append(f"温度 {confidence.temperature:.2f} 已存进适配器，之后的预测给出的就是校准后的概率。")
     if results.audit and results.audit.suspects:
         advice.append(f"数据里有 {results.audit.suspects} 条标签值得人工复核（见 audit_findings.csv）。")
     return advice

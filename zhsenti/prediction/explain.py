@@ -19,9 +19,10 @@ from itertools import pairwise
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from zhsenti.prediction.temperature import LOG_FLOOR
+
 MAX_CLAUSES = 48  # units of either kind that are scored: what one explanation may cost, however long the text
 MAX_WORDS = 48
-LOG_FLOOR = -700.0  # stands for log 0
 NOTHING = "…"  # what is scored for a text of which nothing is left: predictors refuse blank ones
 
 Span = tuple[int, int]

@@ -20,6 +20,7 @@ from zhsenti.models.backbone import Precision, Tokenizer, pick_device, pick_prec
 from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
 from zhsenti.models.sources import ResolvedModel, resolve_model
+from zhsenti.prediction.temperature import scale
 
 # Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -88,7 +89,7 @@ class SentimentPredictor:
         folder = Path(model_path)
         self.manifest: Manifest | None = load_manifest(folder)
         self.temperature = self.manifest.temperature if temperature is None else temperature
-        model = _find_base(self.manifest, model_name)
+        model = find_base(self.manifest, model_name)
         # Training's precision is what the adapter was fitted and checked in.
         wanted = self.manifest.base.get("precision", "auto") if precision == "auto" else precision
         self.precision = _usable(wanted)
@@ -192,11 +193,10 @@ class SentimentPredictor:
         return self._calibrated(self._score(self._encode(texts, aspects), progress))
 
     def _calibrated(self, log_probs: np.ndarray) -> np.ndarray:
-        """log softmax(log p / T), T = 1 leaving every bit as it is. The likeliest label never changes."""
+        """T = 1 leaves every bit as it is."""
         if self.temperature == 1.0:
             return log_probs
-        scaled = log_probs.astype(np.float64) / self.temperature
-        return (scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
+        return scale(log_probs, self.temperature).astype(np.float32)
 
     def _encode(self, texts: Sequence[str], aspects: Sequence[str | None] | None) -> list[Encoded]:
         if isinstance(texts, str):
@@ -237,7 +237,7 @@ class SentimentPredictor:
                 progress(len(batch))
 
 
-def _find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
+def find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
     """The base the adapter was trained on. Refuses another one: LoRA weights mean nothing elsewhere."""
     trained = manifest.base
     try:
