@@ -17,7 +17,7 @@ import pytest
 from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from pyarrow import parquet
 
-from zhsenti.artifact import load_manifest
+from zhsenti.artifact import load_manifest, store_calibration
 from zhsenti.config import DataConfig
 from zhsenti.data.audit.findings import Audit
 from zhsenti.data.sources import load_dataset
@@ -219,6 +219,12 @@ def test_the_temperature_goes_into_the_adapter(adapter, predictor):
     assert found.stored_in_adapter
     assert manifest.temperature == found.temperature
     assert manifest.calibration["n"] == 200
+
+
+def test_an_older_temperature_that_stays_is_said(adapter, predictor):
+    store_calibration(adapter, {"temperature": 3.0})
+    out = run(adapter, "--quick")
+    assert any("温度 3.00，预测仍用它" in note for note in read(out / "confidence_analysis.json", ConfidenceFile).notes)
 
 
 @pytest.mark.parametrize("flags", [["--quick"], ["--precision", "bf16"], ["--dataset", "other"]])

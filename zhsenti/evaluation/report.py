@@ -78,9 +78,8 @@ def full_report(run: Run, metrics: MetricsFile, comparison: ComparisonFile, cons
     write_text(folder / REPORT, page(run, results, errors, judged, _pictures(run, results, folder / "plots")))
     write_card(folder / CARD_COPY, run, results, judged)
     if not config.quick and run.data.same and len(run.true) == len(run.data.whole.test):
-        console.print(
-            f"  {store_card(folder / 'model_card.md', Path(config.model_path))}", markup=False, soft_wrap=True
-        )
+        said = store_card(folder / CARD_COPY, Path(config.model_path))
+        console.print(f"  {said}", markup=False, soft_wrap=True)
     print(f"\n{judged.headline}")
     for sentence in judged.weak:
         print(f"  · {sentence}")

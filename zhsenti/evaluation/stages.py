@@ -114,6 +114,8 @@ def confidence(run: Run) -> ConfidenceFile:
     elif config.precision not in ("auto", trained_in):
         notes.append(f"温度是在 {config.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
     stored = not notes and _store(run, temperature, notes)
+    if not stored and run.manifest.temperature != 1.0:
+        notes.append(f"适配器里存着以前拟合的温度 {run.manifest.temperature:.2f}，预测仍用它")
 
     before, after = run.log_probs(), run.log_probs(temperature.value)
     leak_free = None
