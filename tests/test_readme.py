@@ -71,6 +71,39 @@ def test_speed_figures_are_those_of_the_committed_results(readme):
         assert f"{100 * figures[name]:{form}} %" in text, name
 
 
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_evaluation_figures_are_those_of_the_committed_report(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    text = text.split("<!-- evaluation:begin -->")[1].split("<!-- evaluation:end -->")[0]
+    folder = ROOT / "docs" / "results" / "evaluation"
+    names = ("baseline_comparison", "confidence_analysis", "robustness_result")
+    compared, confidence, robust = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names)
+    audited = json.loads((folder.parent / "audit.json").read_text(encoding="utf-8"))["figures"]
+    for name in ("zero_shot", "tfidf", "adapter_2"):
+        (pair,) = (pair for pair in compared["pairs"] if (pair["a"], pair["b"]) == (name, "adapter"))
+        low, high = (-100 * end for end in reversed(pair["leak_free"]["ci95"]))
+        assert f"{-100 * pair['leak_free']['difference']:+.1f} [{low:.1f}, {high:.1f}]" in text, name
+    challenge, target = robust["challenge"], confidence["target"]
+    shown = [
+        f"{confidence['temperature']:.2f}",
+        f"{confidence['ece_before']:.3f}",
+        f"{confidence['ece_after']:.3f}",
+        f"{100 * challenge['accuracy']:.1f} %",
+        f"{100 * challenge['by_half']['held_out']['accuracy']:.1f} %",
+        f"{100 * challenge['by_category']['irony']['accuracy']:.0f} %",
+        f"{100 * robust['flip_rate']['suffix']['rate']:.0f} %",
+        f"{audited['audit_test_in_train']}",
+        f"{audited['audit_dev_in_train']}",
+        f"{audited['audit_repeated_in_train']:,}",
+        f"{100 * audited['audit_flip_recall']:.0f} %",
+        f"{audited['audit_peak_memory_gb']:.1f} GB",
+    ]
+    if target["to_person"] is not None:
+        shown += [f"{100 * target['to_person']:.0f} %", f"{100 * target['test_precision']:.1f}"]
+    for figure in shown:
+        assert figure in text, figure
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder that looks like a clone: the commands' relative paths work and outputs stay out of the repo."""

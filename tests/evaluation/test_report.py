@@ -437,3 +437,13 @@ def test_kill_9_and_again_gives_the_same_results(adapter, predictor, call):
         old, new = (json.loads((folder / name).read_bytes()) for folder in (whole, killed))
         old.pop("provenance", None), new.pop("provenance", None)
         assert old == new, name
+
+
+def test_without_a_chinese_font_pictures_are_english_and_the_page_chinese(adapter, predictor, monkeypatch, recwarn):
+    monkeypatch.setattr("zhsenti.evaluation.plots.chinese_font", lambda: None)
+    said = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_ylabel", lambda self, label, **_: said.append(label))
+    out = run(adapter, "--perturbation_samples", "5", "--challenge", "none", "--audit", "false", "--baselines", "none")
+    assert {"真实", "true", "实际准确率", "accuracy"} <= set(said)
+    assert "混淆矩阵" in (out / "report.html").read_text(encoding="utf-8")
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
