@@ -46,6 +46,9 @@ def test_version_unknown_command_and_exit_codes():
     done = zhsenti("adit")
     assert (done.returncode, done.stdout) == (2, "")
     assert "是否指 audit" in done.stderr
+    done = zhsenti("audit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "没有给出要审计的数据" in done.stderr
     done = zhsenti("audit", "no-such-file.csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert "没有这个数据文件" in done.stderr

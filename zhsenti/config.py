@@ -236,7 +236,7 @@ def _spelt_out(cls: type, words: Sequence[str]) -> list[str]:
         if _base_type(cls, item.name) is bool
         for spelling in (item.name, item.name.replace("_", "-"))
     }
-    following = [*words[1:], ""]
+    following = [*words, ""][1:]
     return [
         f"{word}=true" if word in switches and after.lower() not in _BOOLEANS else word
         for word, after in zip(words, following, strict=True)
