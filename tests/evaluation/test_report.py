@@ -19,16 +19,19 @@ from pyarrow import parquet
 
 from zhsenti.artifact import load_manifest, store_calibration
 from zhsenti.config import DataConfig
-from zhsenti.data.audit.findings import Audit
+from zhsenti.data.audit.findings import Audit, masked
 from zhsenti.data.sources import load_dataset
 from zhsenti.errors import ConfigError, DataError
 from zhsenti.evaluation import command
+from zhsenti.evaluation.report import coloured, ends
 from zhsenti.evaluation.schema import (
     ComparisonFile,
     ConfidenceFile,
     ErrorsFile,
+    ExplainedError,
     MetricsFile,
     RobustnessFile,
+    Unit,
     read,
 )
 from zhsenti.labels import SentimentTask
@@ -198,6 +201,17 @@ def test_the_page_is_one_safe_offline_file(adapter, predictor):
         line for line in (out / "errors.csv").read_text(encoding="utf-8-sig").splitlines() if "HYPERLINK" in line
     )
     assert "'=HYPERLINK" in cell
+
+
+def test_numbers_of_people_do_not_go_into_pages():
+    text = "电话13341772746，价格1580元，订单9876543"
+    assert masked(text) == "电话133••••••••，价格1580元，订单987••••"
+    assert ends(text) == masked(text)
+    unit = Unit(start=2, end=13, text="13341772746", effect=1.0)
+    error = ExplainedError(
+        row=1, text=text, label="差", predicted="好", confidence=0.9, leak_free=True, clauses=[], words=[unit]
+    )
+    assert "".join(piece for piece, _ in coloured(error)) == masked(text)
 
 
 def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zhsenti.data.audit.findings import KINDS, Audit, Finding, shown
+from zhsenti.data.audit.findings import KINDS, Audit, Finding, masked, shown
 
 SHOWN = 15  # findings of a kind on the page; all of them are in findings.csv
 _ABOUT_TEXT = 160
@@ -46,7 +46,7 @@ def audit_view(audit: Audit) -> AuditView:
 
 
 def _short(finding: Finding) -> Finding:
-    return finding.model_copy(update={"text": shown(finding.text, _ABOUT_TEXT)})
+    return finding.model_copy(update={"text": shown(masked(finding.text), _ABOUT_TEXT)})
 
 
 def show(audit: Audit, console: Console) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zhsenti.data.audit.findings import Finding
+from zhsenti.data.audit.findings import Finding, masked
 from zhsenti.data.tables import write_csv
 from zhsenti.evaluation import plots, stages
 from zhsenti.evaluation.audit_view import audit_view
@@ -158,6 +158,7 @@ def _pictures(run: Run, results: Results, folder: Path) -> dict[str, str]:
 
 def ends(text: str, limit: int = 60) -> str:
     """A long text's beginning and end: some changes are at the end."""
+    text = masked(text)
     return text if len(text) <= limit else f"{text[: limit // 2]}……{text[-limit // 2 :]}"
 
 
@@ -191,13 +192,13 @@ def page(run: Run, results: Results, errors: ErrorsFile, judged: Verdict, pictur
 
 def coloured(error: ExplainedError) -> list[tuple[str, str]]:
     """The text in pieces with a class each: p1 to p4 speak for the predicted label, n1 to n4 against it."""
-    pieces, at = [], 0
+    pieces, at, text = [], 0, masked(error.text)
     strongest = max((abs(unit.effect) for unit in error.words), default=0.0) or 1.0
     for unit in error.words:
-        pieces.append((error.text[at : unit.start], ""))
+        pieces.append((text[at : unit.start], ""))
         level = round(4 * abs(unit.effect) / strongest)
         sign = "p" if unit.effect > 0 else "n"
-        pieces.append((error.text[unit.start : unit.end], f"{sign}{level}" if level else ""))
+        pieces.append((text[unit.start : unit.end], f"{sign}{level}" if level else ""))
         at = unit.end
-    pieces.append((error.text[at:], ""))
+    pieces.append((text[at:], ""))
     return [piece for piece in pieces if piece[0]]
