@@ -14,9 +14,9 @@ from zhsenti.evaluation.confidence import (
     fit_temperature,
     min_accepted,
     quality,
-    scale,
     target,
 )
+from zhsenti.prediction.temperature import scale
 
 
 def overconfident(n: int, classes: int, seed: int, factor: float = 3.0):

@@ -45,7 +45,7 @@ def test_confusion_rows_are_true_columns_predicted():
 def test_wilson_by_hand():
     # (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.9, n = 100
     estimate = proportion(90, 100)
-    assert (estimate.low, estimate.high) == pytest.approx((0.82563, 0.94477), abs=1e-5)
+    assert estimate.ci95 == pytest.approx((0.82563, 0.94477), abs=1e-5)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 30), (7, 9), (50, 50), (331, 1200)])
@@ -67,7 +67,7 @@ def test_delong_matches_its_definition_with_ties():
     area, variance = delong_by_definition(np.round(log_probs[:, 1] - log_probs[:, 0], 9), true == 1)
     estimate = roc_auc(TWO, true, log_probs)
     assert estimate.value == pytest.approx(area)
-    assert estimate.high - estimate.value == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-6)
+    assert estimate.ci95[1] - estimate.value == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-6)
 
 
 def test_three_class_interval_agrees_with_a_row_bootstrap():
@@ -78,7 +78,7 @@ def test_three_class_interval_agrees_with_a_row_bootstrap():
         rows = rng.integers(0, 300, 300)
         areas.append(roc_auc_score(true[rows], np.exp(log_probs[rows]), multi_class="ovr"))
     estimate = roc_auc(THREE, true, log_probs)
-    assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * np.std(areas), rel=0.12)
+    assert (estimate.ci95[1] - estimate.ci95[0]) / 2 == pytest.approx(1.96 * np.std(areas), rel=0.12)
 
 
 def test_macro_f1_bootstrap_agrees_with_scipy_and_repeats():

@@ -21,6 +21,7 @@ from zhsenti.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
 from zhsenti.models.backbone import pick_precision
 from zhsenti.prediction import command
+from zhsenti.prediction.predictor import Prediction
 from zhsenti.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,3 +203,9 @@ def test_mistakes_give_one_message_and_exit_code_2(flags, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def test_json_of_a_text_that_no_file_can_hold(capsysbinary):
+    result = Prediction("正面", 0.9, {"负面": 0.1, "正面": 0.9}, 3, False)
+    command.show("很好\ud800", result, as_json=True)
+    assert json.loads(capsysbinary.readouterr().out.decode("utf-8"))["text"] == "很好?"

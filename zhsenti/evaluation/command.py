@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zhsenti.artifact import WEIGHTS, Manifest, check_writable, library_versions, load_manifest
-from zhsenti.config import EvalConfig, FullEvalConfig, parse, program
+from zhsenti.config import EvalConfig, FullEvalConfig, parse
 from zhsenti.errors import ConfigError
 from zhsenti.evaluation.baselines import Context, adapter_system, build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare, slices
@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
     for name, origin in sources.items():
         console.print(f"  {name} = {getattr(config, name)}（{origin}）", markup=False, soft_wrap=True)
     words = sys.argv[1:] if argv is None else argv
-    run = evaluate(config, f"{program()} {shlex.join(words)}", console)
+    door = "scripts/evaluate.py" if adapter_only else "evaluation/run_full_eval.py"
+    run = evaluate(config, f"python {door} {shlex.join(words)}", console)
     folder = Path(config.output_dir)
     metrics, comparison = metrics_file(run), comparison_file(run)
     write(folder / METRICS, metrics)

@@ -13,9 +13,7 @@ import numpy as np
 
 from zhsenti.evaluation.metrics import Estimate, proportion, share
 from zhsenti.evaluation.schema import Bin, CoveragePoint, Interval, Quality, Target
-from zhsenti.prediction.temperature import LOG_FLOOR, scale
-
-__all__ = ["Temperature", "coverage_curve", "ece", "fit_temperature", "quality", "scale", "target"]
+from zhsenti.prediction.temperature import LOG_FLOOR
 
 BINS = 15
 RESAMPLES = 1000

@@ -18,14 +18,8 @@ class Estimate:
     """A value in [0, 1] with its 95 % interval; None where it is undefined, and then ``reason`` (Chinese) says why."""
 
     value: float | None
-    low: float | None = None
-    high: float | None = None
-    method: str = ""
+    ci95: Interval | None = None
     reason: str = ""
-
-    @property
-    def ci95(self) -> Interval | None:
-        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def compute_metrics(
@@ -72,7 +66,7 @@ def proportion(successes: int, trials: int, reason: str = "没有可计的行") 
     if trials == 0:
         return Estimate(None, reason=reason)
     interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return Estimate(successes / trials, float(interval.low), float(interval.high), "wilson")
+    return Estimate(successes / trials, (float(interval.low), float(interval.high)))
 
 
 def share(hits: int, n: int) -> tuple[float, Interval]:
@@ -108,7 +102,7 @@ def _macro_f1(matrix: np.ndarray, seed: int) -> Estimate:
     if resampled.min() == resampled.max():  # all right or all wrong: no resample can differ, which is not certainty
         return Estimate(value, reason="全对或全错，自助法区间退化")
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), f"bootstrap {RESAMPLES}")
+    return Estimate(value, (float(low), float(high)))
 
 
 def _f1_of(matrices: np.ndarray) -> np.ndarray:
@@ -149,7 +143,7 @@ def roc_auc(labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray) -> E
     if variance <= 1e-15:
         return Estimate(area, reason="分数完全分开或完全相同，DeLong 区间退化")
     half = 1.959963984540054 * float(np.sqrt(variance))
-    return Estimate(area, max(0.0, area - half), min(1.0, area + half), "delong")
+    return Estimate(area, (max(0.0, area - half), min(1.0, area + half)))
 
 
 def _margins(log_probs: np.ndarray) -> np.ndarray:

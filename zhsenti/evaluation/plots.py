@@ -50,13 +50,13 @@ def render(name: str, draw: Draw, folder: Path, size: tuple[float, float] = (5.2
     svg = io.StringIO()
     with warnings.catch_warnings(), rc_context({**style, "font.family": [font or "DejaVu Sans"]}):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser sets the SVG's text
-        for chinese in (True, False):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure, lambda zh, en: zh)
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        if not font:
             figure = Figure(figsize=size, layout="constrained")
-            draw(figure, lambda zh, en, chinese=chinese: zh if chinese or font else en)  # type: ignore[misc]
-            if chinese:
-                figure.savefig(svg, format="svg", metadata={"Date": None})
-            else:
-                figure.savefig(folder / f"{name}.png", dpi=150)
+            draw(figure, lambda zh, en: en)
+        figure.savefig(folder / f"{name}.png", dpi=150)
     return _for_html(svg.getvalue(), name)
 
 

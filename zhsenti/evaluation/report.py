@@ -13,7 +13,6 @@ from zhsenti.data.tables import write_csv
 from zhsenti.evaluation import plots, stages
 from zhsenti.evaluation.audit_view import audit_view
 from zhsenti.evaluation.card import store_card, write_card
-from zhsenti.evaluation.confidence import scale
 from zhsenti.evaluation.page import environment
 from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, ErrorsFile, ExplainedError, MetricsFile, write
 from zhsenti.evaluation.verdict import (
@@ -28,6 +27,7 @@ from zhsenti.evaluation.verdict import (
 )
 from zhsenti.files import replacing, write_text
 from zhsenti.prediction.explain import readable
+from zhsenti.prediction.temperature import scale
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,7 +20,7 @@ from zhsenti.config import EvalConfig, FullEvalConfig
 from zhsenti.evaluation import robustness
 from zhsenti.evaluation.baselines import System, polar_classes, rows_digest
 from zhsenti.evaluation.compare import Compared
-from zhsenti.evaluation.confidence import Temperature, coverage_curve, fit_temperature, quality, scale, target
+from zhsenti.evaluation.confidence import Temperature, coverage_curve, fit_temperature, quality, target
 from zhsenti.evaluation.perturb import PERTURBATIONS
 from zhsenti.evaluation.rows import EvalData
 from zhsenti.evaluation.schema import (
@@ -36,6 +36,7 @@ from zhsenti.evaluation.schema import (
 from zhsenti.evaluation.scoring import EvalRows, score_progress, score_rows
 from zhsenti.models.embedded import file_sha256
 from zhsenti.prediction import explain
+from zhsenti.prediction.temperature import scale
 
 if TYPE_CHECKING:
     from zhsenti.data.audit.checks import Audit

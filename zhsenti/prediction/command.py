@@ -59,8 +59,10 @@ def answer(predictor: SentimentPredictor, config: InferenceConfig, text: str) ->
 
 def show(text: str, result: Prediction, as_json: bool, explanation: Explanation | None = None) -> None:
     if as_json:
+        from zhsenti.prediction.explain import readable
+
         extra = {"explanation": explanation.model_dump()} if explanation else {}
-        print(json.dumps({"text": text, **result.to_dict(), **extra}, ensure_ascii=False), flush=True)
+        print(json.dumps({"text": readable(text), **result.to_dict(), **extra}, ensure_ascii=False), flush=True)
         return
     scores = "  ".join(f"{label} {p:.4f}" for label, p in result.scores.items())
     cut = f"（共 {result.tokens} token，已截断）" if result.truncated else ""
