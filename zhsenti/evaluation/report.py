@@ -133,7 +133,7 @@ def _pictures(run: Run, results: Results, folder: Path) -> dict[str, str]:
     """name -> SVG; a PNG of each lies in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):  # of a run with other stages
-        old.unlink()
+        old.unlink(missing_ok=True)
     labels, true = run.rows.labels, run.true
     drawn: dict[str, tuple[plots.Draw, tuple[float, float]]] = {}
     if len(labels) == 2 and len(set(true.tolist())) == 2:
