@@ -79,6 +79,7 @@ def test_evaluation_figures_are_those_of_the_committed_report(readme):
     names = ("baseline_comparison", "confidence_analysis", "robustness_result")
     compared, confidence, robust = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names)
     audited = json.loads((folder.parent / "audit.json").read_text(encoding="utf-8"))["figures"]
+    timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
     for name in ("zero_shot", "tfidf", "adapter_2"):
         (pair,) = (pair for pair in compared["pairs"] if (pair["a"], pair["b"]) == (name, "adapter"))
         low, high = (-100 * end for end in reversed(pair["leak_free"]["ci95"]))
@@ -97,6 +98,8 @@ def test_evaluation_figures_are_those_of_the_committed_report(readme):
         f"{audited['audit_repeated_in_train']:,}",
         f"{100 * audited['audit_flip_recall']:.0f} %",
         f"{audited['audit_peak_memory_gb']:.1f} GB",
+        f"{timing['evaluation_seconds'] / 60:.1f}",
+        f"{timing['quick_seconds'] / 60:.1f}",
     ]
     if target["to_person"] is not None:
         shown += [f"{100 * target['to_person']:.0f} %", f"{100 * target['test_precision']:.1f}"]
