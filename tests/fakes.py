@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from zhsenti.artifact import MANIFEST, WEIGHTS, Manifest, load_manifest, seal
 from zhsenti.labels import SentimentTask
@@ -45,6 +47,16 @@ class KeywordPredictor:
         self.after_call()
         return scores.astype(np.float32)
 
+    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list:
+        from zhsenti.prediction.predictor import Prediction
+
+        results = []
+        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects)), strict=True):
+            scores = {label: float(p) for label, p in zip(self.task.labels, row, strict=True)}
+            best = max(scores, key=lambda label: scores[label])
+            results.append(Prediction(best, scores[best], scores, len(text), False))
+        return results
+
     def zero_shot(self) -> KeywordPredictor:
         twin = KeywordPredictor(self.task, strength=0.0)
         twin.after_call = self.after_call
@@ -52,11 +64,17 @@ class KeywordPredictor:
 
 
 def write_adapter(
-    folder: Path, data: dict | None = None, task: SentimentTask | None = None, weights: bytes = b"not weights"
+    folder: Path, data: dict | None = None, task: SentimentTask | None = None, weights: bytes = b"some"
 ) -> Manifest:
-    """A sealed adapter folder that ``load_manifest`` accepts; its weights are not weights."""
+    """A sealed adapter folder that ``load_manifest`` accepts; ``weights`` are the bytes of the only LoRA pair."""
     folder.mkdir(parents=True)
-    (folder / WEIGHTS).write_bytes(weights)
+    pair = np.frombuffer(weights.ljust(-(-len(weights) // 4) * 4), dtype=np.float32)
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    save_file(
+        {f"{name}.lora_A.weight": pair.reshape(1, -1), f"{name}.lora_B.weight": pair.reshape(-1, 1)}, folder / WEIGHTS
+    )
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     base = {"requested": "embedded", "model_id": "embedded", "source": "fake", "revision": "r1", "precision": "fp32"}
     values = {
         "method": "label_scoring",

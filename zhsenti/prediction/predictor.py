@@ -224,6 +224,12 @@ class SentimentPredictor:
                 close = np.flatnonzero(best[:, -1] - best[:, -2] < self._close_call)
                 with self._int8.off():
                     self._forward(items, close, scores, None)
+        if np.isnan(scores).any():
+            raise ModelError(
+                f"模型给出的不是数（NaN）：{self.base.model_id}",
+                found=f"{int(np.isnan(scores).any(axis=1).sum())} 条",
+                todo="基座的权重坏了，换一个完整的；或换 --precision fp32。",
+            )
         return scores
 
     def _forward(

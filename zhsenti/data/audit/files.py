@@ -7,7 +7,8 @@ from pathlib import Path
 
 from zhsenti.config import AuditConfig, DataConfig
 from zhsenti.data.audit.findings import AuditSplit
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, read_table
+from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, cell_text, read_table
+from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.sources import SPLIT_NAMES, DatasetSplits, load_dataset
 from zhsenti.errors import ConfigError, DataError
 from zhsenti.labels import SentimentTask
@@ -60,16 +61,7 @@ def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
     found: list[Path] = []
     for word in given:
         path = Path(word).expanduser()
-        if path.is_dir():
-            found += _in_folder(path, notes)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise DataError(
-                f"没有这个数据文件或文件夹：{path}",
-                expected="存在的路径，或单独的 " + "、".join(DATASETS),
-                todo="检查路径。",
-            )
+        found += _in_folder(path, notes) if is_folder(path) else [path]
     return found
 
 
@@ -77,7 +69,7 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     """Its train, dev and test files; where there is none of these, every data file."""
     files = [
         p
-        for p in sorted(folder.iterdir())
+        for p in list_folder(folder)
         if p.suffix.lower() in SUFFIXES
         and p.is_file()
         and not p.name.startswith((".", "~$"))
@@ -85,7 +77,7 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     ]
     splits = [p for p in files if p.stem.lower() in _CANONICAL]
     if not files:
-        listed = "、".join(sorted(p.name for p in folder.iterdir())[:8]) or "空文件夹"
+        listed = "、".join(p.name for p in list_folder(folder)[:8]) or "空文件夹"
         raise DataError(f"{folder} 里没有数据文件", expected="、".join(SUFFIXES), found=listed)
     if splits and len(splits) < len(files):
         others = "、".join(p.name for p in files if p not in splits)
@@ -101,18 +93,14 @@ def _read(path: Path, name: str, config: AuditConfig, task: SentimentTask, notes
     label = table.column(config.label_column, LABEL_NAMES, "标签", "--label_column") if has_label else None
     if label is None:
         notes.append(f"{path.name}：没有标签列，只审计文本；标签列叫别的名字就用 --label_column 指出")
-    written = None if label is None else [_cell(row[label]) for row in table.rows]
+    written = None if label is None else [cell_text(row[label]) for row in table.rows]
     return AuditSplit(
         name=name,
         source=str(path),
-        texts=[_cell(row[text]) for row in table.rows],
+        texts=[cell_text(row[text]) for row in table.rows],
         labels=None if written is None else [task.label_index(value) for value in written],
         rows=range(1, len(table.rows) + 1),
-        aspects=None if aspect is None else [_cell(row[aspect]) for row in table.rows],
+        aspects=None if aspect is None else [cell_text(row[aspect]) for row in table.rows],
         raw_labels=written,
         note="；".join(note.removeprefix(f"{path.name}：") for note in table.notes),
     )
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(value)

@@ -1,0 +1,206 @@
+"""A file through the predictor: every row answered, in order, whatever some of them hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import KeywordPredictor, write_adapter
+from zhsenti.config import InferenceConfig
+from zhsenti.errors import ConfigError, DataError, ModelError
+from zhsenti.labels import SentimentTask
+from zhsenti.prediction import command, records
+from zhsenti.prediction.batch import predict_file
+from zhsenti.prediction.records import Question, predict_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = 'text,id\n房间很好,a\n,b\n"太吵了\n很差",c\n三列,d,e\n=1+1很好,f\n'
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def door(tmp_path, monkeypatch):
+    """``command.main`` on a sealed folder whose predictor is the fake; returns what it was made with."""
+    import zhsenti.prediction.predictor as real
+
+    write_adapter(tmp_path / "adapter")
+    made: list[KeywordPredictor] = []
+
+    def build(path, **options):
+        made.append(KeywordPredictor())
+        return made[-1]
+
+    monkeypatch.setattr(real, "SentimentPredictor", build)
+    return lambda *flags: (command.main(["--model_path", str(tmp_path / "adapter"), *map(str, flags)]), made)
+
+
+def test_jsonl_has_every_row_with_its_place(reviews, door, capsys):
+    output = reviews.with_name("scored.jsonl")
+    code, made = door("--input", reviews, "--output", output)
+    assert code == 0
+    assert made[0].calls == [3], "one call a window"
+    found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [(r["row"], r["line"], r["label"]) for r in found] == [
+        (1, 2, "正面"), (2, 3, None), (3, 4, "负面"), (4, 6, None), (5, 7, "正面"),
+    ]  # fmt: skip
+    assert [r["error"] for r in found][1] == "文本是空的"
+    assert "列数不对：3 列，表头 2 列" in found[3]["error"]
+    assert list(found[0]) == [
+        "row", "line", "text", "label", "probability", "scores", "tokens", "truncated", "error",
+    ]  # fmt: skip
+    assert found[0]["scores"]["正面"] == pytest.approx(found[0]["probability"])
+    said = capsys.readouterr()
+    assert not said.out
+    for part in (
+        "完成：5 行，出错 2 行；正面 2，负面 1",
+        "1 行的文本是空的（第 3 行）",
+        "1 行列数不对（第 6 行）",
+        str(output),
+    ):
+        assert part in said.err, said.err
+    assert sorted(p.name for p in reviews.parent.iterdir()) == ["adapter", "reviews.csv", "scored.jsonl"]
+
+
+def test_csv_opens_in_excel_and_runs_nothing(reviews, door):
+    output = reviews.with_name("scored.csv")
+    door("--input", reviews, "--output", output)
+    with output.open(encoding="utf-8-sig", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    assert ",".join(head) == "row,line,text,label,probability,score_负面,score_正面,tokens,truncated,error"
+    assert [row[:4] for row in rows][2:] == [
+        ["3", "4", "太吵了\n很差", "负面"], ["4", "6", "", ""], ["5", "7", "'=1+1很好", "正面"],
+    ]  # fmt: skip
+    assert rows[1][4:] == ["", "", "", "", "", "文本是空的"]
+
+
+def test_without_output_lines_go_to_stdout(reviews, door, capsys):
+    door("--input", reviews)
+    said = capsys.readouterr()
+    assert [json.loads(line)["row"] for line in said.out.splitlines()] == [1, 2, 3, 4, 5]
+    assert "完成：5 行" in said.err
+
+
+class Recording(KeywordPredictor):
+    """Raises for a text with 炸, and for any call when ``broken``."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        super().__init__(SentimentTask())
+        self.broken = broken
+
+    def predict_batch(self, texts, aspects=None):
+        if self.broken:
+            raise self.broken
+        if any("炸" in text for text in texts):
+            raise MemoryError
+        return super().predict_batch(texts, aspects)
+
+
+def test_a_text_that_breaks_its_window_costs_itself():
+    rows = [Question(n, n, "炸" if n in (3, 7) else "很好") for n in range(1, 11)]
+    predictor = Recording()
+    found = list(predict_rows(predictor, rows, window=5))
+    assert [r.row for r in found] == list(range(1, 11))
+    assert [r.row for r in found if r.error] == [3, 7]
+    assert found[2].error == "预测失败：MemoryError"
+    assert all(r.label == "正面" for r in found if not r.error)
+
+
+@pytest.mark.parametrize("error", [ConfigError("max_length 太小"), ModelError("没有基座"), OSError(5, "io")])
+def test_what_concerns_every_row_stops_the_file(reviews, error):
+    output = reviews.with_name("out.jsonl")
+    config = InferenceConfig(input=str(reviews), output=str(output))
+    with pytest.raises(type(error)):
+        predict_file(config, SentimentTask(), lambda: Recording(error))
+    assert [p.name for p in reviews.parent.iterdir()] == ["reviews.csv"], "half a result was left"
+
+
+def test_a_text_the_predictor_refuses_is_named():
+    found = list(predict_rows(Recording(DataError("第 1 条文本为空")), [Question(1, 2, "x")]))
+    assert found[0].error == "预测失败：第 1 条文本为空"
+
+
+def test_no_more_than_a_window_is_read_ahead(monkeypatch):
+    monkeypatch.setattr(records, "WINDOW_CHARACTERS", 1000)
+    taken = 0
+
+    def rows(text):
+        nonlocal taken
+        for taken in range(1, 2001):
+            yield Question(taken, None, text)
+
+    for text, most in (("很好", 64), ("很好" * 100, 5)):
+        predictor = KeywordPredictor()
+        for done, record in enumerate(predict_rows(predictor, rows(text), window=64), start=1):
+            assert record.row == done
+            assert taken - done < most
+        assert max(predictor.calls) == most
+        assert sum(predictor.calls) == 2000
+
+
+def test_aspects_come_from_a_column_or_the_flag(tmp_path):
+    task = SentimentTask(template="评论：{text}\n{aspect}：")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "好", "方面": "服务"}\n{"text": "好"}\n', encoding="utf-8")
+    seen = []
+
+    class Aspects(KeywordPredictor):
+        def predict_batch(self, texts, aspects=None):
+            seen.append(aspects)
+            return super().predict_batch(texts, aspects)
+
+    def run(**flags):
+        config = InferenceConfig(input=str(path), output=str(tmp_path / "o.jsonl"), **flags)
+        predict_file(config, task, lambda: Aspects(task))
+        return [json.loads(line)["error"] for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    assert run() == [None, "方面是空的"]
+    assert run(aspect="位置") == [None, None]
+    assert seen == [["服务"], ["位置", "位置"]]
+    path.write_text('{"text": "好"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="找不到方面列"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input", "IN", "--output", "a.xlsx"], "不认识的输出类型"),
+        (["--input", "IN", "--output", "none/a.csv"], "没有输出文件夹"),
+        (["--input", "IN", "--output", "IN"], "就是 --input"),
+        (["--input", "IN", "--output", "folder.csv"], "是文件夹"),
+        (["--input", "IN", "--text", "好"], "--input 不能和 --text 一起用"),
+        (["--input", "IN", "--explain"], "--input 不能和 --explain 一起用"),
+        (["--text", "好", "--output", "a.csv"], "--output 只和 --input 一起用"),
+        (["--explain"], "没有说要预测什么"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_before_the_model_is_loaded(reviews, door, flags, message, monkeypatch):
+    monkeypatch.chdir(reviews.parent)
+    (reviews.parent / "folder.csv").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        door(*[reviews if flag == "IN" else flag for flag in flags])
+    assert reviews.read_text(encoding="utf-8") == TABLE
+
+
+def test_a_bad_path_fails_without_torch(tmp_path):
+    write_adapter(tmp_path / "adapter")
+    code = (
+        "import sys\nfrom zhsenti.cli import main\nfrom zhsenti.errors import exit_on_error\n"
+        f"code = exit_on_error(main, ['predict', '--model_path', {str(tmp_path / 'adapter')!r}, '--input', 'no.csv'])\n"
+        "assert 'torch' not in sys.modules\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "没有这个数据文件或文件夹：no.csv" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,73 @@
+"""From one data file to labelled examples: what training reads, and what it says about rows that it cannot use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zhsenti.config import DataConfig
+from zhsenti.data.audit.characters import suspicious
+from zhsenti.data.faults import Faults
+from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, TEXT_NAMES, cell_text, open_rows
+from zhsenti.data.split import Example
+from zhsenti.errors import DataError
+from zhsenti.labels import SentimentTask
+
+MAX_UNKNOWN = 100_000  # unknown labels that are remembered for the message
+
+
+def read_examples(
+    path: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str]
+) -> tuple[list[Example], list[str]]:
+    """The usable rows of one file, with the columns in ``keep`` as their ``extra``, and notes (Chinese).
+
+    Raises DataError for the file as a whole, and one that lists the rows that are not usable; with ``config.on_error``
+    "skip" these are left out and reported in a note instead.
+    """
+    source = open_rows(path)
+    text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
+    label = source.column(config.label_column, LABEL_NAMES, "标签", "--label_column")
+    aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
+    kept = [(name, source.column(name, (), "分组", "--slice_columns")) for name in keep]
+    examples: list[Example] = []
+    faults, odd = Faults(path), 0
+    unknown: list[str] = []
+    for row in source.held():
+        found, error = ("", row.error) if row.error else source.text(row, text)
+        named, error = ("", error) if error else source.cell(row, label, "标签")
+        about, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
+        index = None if error else task.label_index(named)
+        if index is None:
+            faults.add(row.number, row.line, error or f"标签不认识：{named[:40]!r}")
+            if not error and len(unknown) < MAX_UNKNOWN:
+                unknown.append(named[:200])
+            continue
+        odd += bool(suspicious(found))
+        extra = tuple((name, cell_text(row.values[column])) for name, column in kept)
+        examples.append(Example(found, index, about, row.number, extra))
+    notes = list(source.content.notes)
+    if faults:
+        notes.append(_report(faults, unknown, len(examples), config, task, lines=row.line is not None))
+    columns = f"文本列 {source.name(text)}，标签列 {source.name(label)}"
+    notes.append(f"{path.name}：{len(examples)} 行，{columns}")
+    if odd:
+        notes.append(f"{path.name}：{odd} 行有可疑字符（乱码、控制或零宽字符），照原样保留；zhsenti audit 会逐行列出")
+    return examples, notes
+
+
+def _report(
+    faults: Faults, unknown: list[str], usable: int, config: DataConfig, task: SentimentTask, *, lines: bool
+) -> str:
+    """What was left out. Raises DataError where nothing may be, or where nothing is left."""
+    if config.on_error == "skip" and usable:
+        return f"{faults.path.name}：跳过 {len(faults)} 行，共 {len(faults) + usable} 行：{faults.with_places(lines)}"
+    expected = details = ""
+    todo = "改正或删掉这些行；要跳过它们就加 --on_error skip，跳过的行会报告出来。"
+    if unknown:
+        try:
+            task.label_indices(unknown, str(faults.path))
+        except DataError as error:
+            expected, details, todo = error.expected, f"不认识的标签：{error.found}", f"{error.todo}{todo}"
+    if config.on_error == "skip":
+        todo = "所有行都用不了，没有可跳过后剩下的：检查列名和编码。"
+    raise faults.error(todo, expected, details)
