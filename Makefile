@@ -1,10 +1,10 @@
-# demo · test · lint · bench: the same targets on a laptop, in CI and in the README. Each sets up .venv by itself.
+# demo · test · lint · nightly · bench: the same targets on a laptop, in CI and in the README. Each sets up .venv by itself.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CACHE := $(if $(ZHSENTI_CACHE),$(ZHSENTI_CACHE),$(HOME)/.cache/zhsenti)
 
-.PHONY: demo test lint bench results clean
+.PHONY: demo test lint nightly bench results clean
 
 # Rebuilt when what it depends on changes; the mark is written last, so a broken install is never taken for a whole one.
 $(VENV)/.ready: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
@@ -19,10 +19,16 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
+# What takes longer than a push may: fuzzing at length, 10 million rows, kills of the real 0.5B model.
+nightly: $(VENV)/.ready
+	$(BIN)/python -m pytest -m fuzz --hypothesis-profile nightly
+	$(BIN)/python -m pytest -m nightly
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit_packages.py
 
 # Figures of docs/results: DATA is a folder with ChnSentiCorp's train/dev/test files (or the name ChnSentiCorp with a hub).
 DATA ?= ChnSentiCorp

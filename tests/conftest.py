@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# ``make nightly``: ten tests, more than ten thousand cases.
+settings.register_profile("nightly", max_examples=1500, deadline=None)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a developer's login must not turn tests into uploads
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zhsenti import __version__
 from zhsenti.errors import ArtifactError, ConfigError
-from zhsenti.files import write_json
+from zhsenti.files import swap_in, sync_folder, write_json
 from zhsenti.labels import SentimentTask
+from zhsenti.models.adapter_check import CONFIG, WEIGHTS, check_adapter
 from zhsenti.models.embedded import file_sha256
+from zhsenti.models.untrusted import is_pickle, read_json, refuse_code, refuse_name
 
 MANIFEST = "zhsenti.json"
 FORMAT = 1
-WEIGHTS = "adapter_model.safetensors"
 CARD = "README.md"  # for people, who may edit it: not sealed
 
 
@@ -55,18 +60,33 @@ def library_versions() -> dict[str, str]:
 
 
 def check_writable(output_dir: Path) -> None:
-    """Raises ConfigError, without writing anything, when ``output_dir`` can be neither made nor written."""
+    """Raises ConfigError when ``output_dir`` can be neither made nor written; leaves nothing behind."""
     probe = output_dir.absolute()
-    while not probe.exists():
-        probe = probe.parent
-    if not probe.is_dir() or not os.access(probe, os.W_OK):
-        raise ConfigError(f"不能写入输出目录 {output_dir}", found=f"{probe} 不可写", todo="换一个 --output_dir。")
+    try:
+        while not probe.exists():
+            probe = probe.parent
+        if not probe.is_dir():
+            raise NotADirectoryError(f"{probe} 是文件")
+        with tempfile.TemporaryDirectory(prefix=".zhsenti-", dir=probe):  # asking for permission is not enough
+            pass
+    except OSError as error:
+        found = f"{probe} 不可写（{error.strerror or error}）"
+        raise ConfigError(f"不能写入输出目录 {output_dir}", found=found, todo="换一个 --output_dir。") from error
 
 
 def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
-    """Write ``values`` and the SHA-256 of every file as the last file in ``folder``: the mark that it is whole."""
-    files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file() and p.name not in (name, CARD)}
+    """Write ``values`` and the SHA-256 of every file as the last file in ``folder``: the mark that it is whole.
+
+    What the mark speaks of is on the disk before the mark is, so that a power cut leaves no mark without its files.
+    """
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in (name, CARD):
+            files[path.name] = file_sha256(path)
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
     write_json(folder / name, {**values, "files": files})
+    sync_folder(folder)
 
 
 def store_calibration(folder: Path, calibration: dict[str, Any]) -> None:
@@ -77,12 +97,16 @@ def store_calibration(folder: Path, calibration: dict[str, Any]) -> None:
 
 
 def broken_files(folder: Path, files: dict[str, str]) -> list[str]:
-    """Names in ``files`` that are missing from ``folder`` or changed since it was sealed."""
-    return [
-        name
-        for name, digest in files.items()
-        if Path(name).name != name or not (folder / name).is_file() or file_sha256(folder / name) != digest
-    ]
+    """Names in ``files`` that are missing from ``folder``, changed since it was sealed, or no names of files in it."""
+    return [name for name, digest in files.items() if not _is_whole(folder, name, digest)]
+
+
+def _is_whole(folder: Path, name: str, digest: str) -> bool:
+    try:
+        refuse_name(name)
+    except ValueError:
+        return False
+    return (folder / name).is_file() and file_sha256(folder / name) == digest
 
 
 def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
@@ -91,29 +115,26 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
     A crash at any point leaves the old folder or the new one. Raises ArtifactError when what was written is not,
     bit for bit, what was trained (this includes the classifier head).
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    network.save_pretrained(staging, safe_serialization=True, save_embedding_layers=False)
-    (staging / CARD).unlink(missing_ok=True)
-    compare_with_saved(network, staging)
-    values = dataclasses.asdict(dataclasses.replace(manifest, versions=library_versions()))
-    values.pop("files")
-    seal(staging, MANIFEST, values)
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old-{uuid.uuid4().hex[:8]}")
-        folder.rename(old)
-        staging.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        staging.rename(folder)
-
-
-def compare_with_saved(network: Any, folder: Path) -> None:
-    """Every trainable tensor of ``network`` must be in the saved file with equal bits."""
-    from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = load_file(folder / WEIGHTS)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        network.save_pretrained(staging, safe_serialization=True, save_embedding_layers=False)
+        (staging / CARD).unlink(missing_ok=True)
+        compare_with_live(network, load_file(staging / WEIGHTS), staging)
+        values = dataclasses.asdict(dataclasses.replace(manifest, versions=library_versions()))
+        values.pop("files")
+        seal(staging, MANIFEST, values)
+        swap_in(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def compare_with_live(network: Any, saved: dict[str, Any], folder: Path) -> None:
+    """Every trainable tensor of ``network`` must be in ``saved`` (as read from ``folder``) with equal bits."""
+    from peft import get_peft_model_state_dict
+
     live = get_peft_model_state_dict(network, save_embedding_layers=False)
     trainable = sum(1 for parameter in network.parameters() if parameter.requires_grad)
     same = saved.keys() == live.keys() and all(saved[key].equal(live[key].cpu()) for key in live)
@@ -127,7 +148,11 @@ def compare_with_saved(network: Any, folder: Path) -> None:
 
 
 def load_manifest(folder: str | Path) -> Manifest:
-    """Read and check a saved folder. Raises ArtifactError saying what is missing, changed, or from a newer version."""
+    """Read and check a saved folder, which may come from a stranger: nothing in it is used before all of it passed.
+
+    Not checked here: whether the adapter fits its base, and its values (``load_adapter`` does that when it loads them).
+    Raises ArtifactError saying what is missing, changed, from a newer version, or not for use.
+    """
     folder = Path(folder)
     train = "先训练：python scripts/train_label_scoring.py，或检查 --model_path。"
     if not folder.is_dir():
@@ -138,15 +163,10 @@ def load_manifest(folder: str | Path) -> Manifest:
         raise ArtifactError(
             f"{folder} 不是 zhsenti 的适配器文件夹", expected=f"含有 {MANIFEST}", found=found, todo=train
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        task = SentimentTask.from_dict(values.pop("task"))
-        known = {f.name for f in dataclasses.fields(Manifest)}
-        manifest = Manifest(task=task, **{k: v for k, v in values.items() if k in known})
-        if not 0 < manifest.temperature < float("inf"):
-            raise ValueError(f"temperature {manifest.temperature}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path} 已损坏", found=str(error)[:200], todo="重新训练或从备份恢复。") from error
+    with _refusing(f"{folder} 里有不该有的文件", "移走它们；链接换成文件本身（cp -rL）；不要用来历不明的文件夹。"):
+        _refuse_entries(folder)
+    with _refusing(f"{path} 已损坏", "重新训练或从备份恢复。"):
+        manifest = _read_manifest(path)
     if manifest.format > FORMAT:
         raise ArtifactError(
             f"{folder} 是更新版本的 zhsenti 写的",
@@ -155,8 +175,89 @@ def load_manifest(folder: str | Path) -> Manifest:
             todo="升级 zhsenti。",
         )
     broken = broken_files(folder, manifest.files)
-    if broken or WEIGHTS not in manifest.files:
-        raise ArtifactError(
-            f"{folder} 里的文件缺失或被改过", found="、".join(broken) or f"缺 {WEIGHTS}", todo="重新训练或从备份恢复。"
-        )
+    missing = [name for name in (CONFIG, WEIGHTS) if name not in manifest.files]
+    if broken or missing:
+        found = "、".join(repr(name)[1:-1][:80] for name in broken[:8]) or f"缺 {'、'.join(missing)}"
+        raise ArtifactError(f"{folder} 里的文件缺失或被改过", found=found, todo="重新训练或从备份恢复。")
+    with _refusing(f"{folder} 里有不该有的文件", "移走它们：清单里没有，谁放的、做什么用都不知道。"):
+        _refuse_unlisted(folder, manifest.files)
+    with _refusing(f"{folder} 里的适配器不能用", "重新训练或从备份恢复；不要用来历不明的文件夹。"):
+        check_adapter(folder, len(manifest.task.labels))
+    return manifest
+
+
+@contextmanager
+def _refusing(problem: str, todo: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:  # the task's own faults
+        raise ArtifactError(problem, found=error.problem[:300], todo=todo) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(problem, found=str(error)[:300], todo=todo) from error
+
+
+def _refuse_entries(folder: Path) -> None:
+    """Raises ValueError for files that run what they hold, and for links that lead out of the folder."""
+    home = folder.resolve()
+    for entry in sorted(folder.iterdir()):
+        name = repr(entry.name)[1:-1][:80]
+        if is_pickle(entry.name):
+            raise ValueError(f"{name}（pickle 格式，可能执行代码；zhsenti 只写 safetensors）")
+        if entry.is_symlink() and home not in entry.resolve().parents:
+            raise ValueError(f"{name} 是指向文件夹之外的链接")
+
+
+def _refuse_unlisted(folder: Path, files: dict[str, str]) -> None:
+    """Raises ValueError for anything the manifest does not name: a library might read it (an index of other weights,
+    say), and no seal covers it. The card is for people; names with a dot in front are no library's.
+    """
+    known = {*files, MANIFEST, CARD}
+    names = sorted(p.name for p in folder.iterdir() if p.name not in known and not p.name.startswith("."))
+    if names:
+        raise ValueError("、".join(repr(name)[1:-1][:80] for name in names[:8]))
+
+
+# What commands read of a manifest, and the types they count on; a section comes before its keys.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("method", "base.model_id", "base.revision", "base.precision", "task.template"), (str,)),
+    **dict.fromkeys(("task", "base", "data", "training", "training.settings", "calibration", "versions"), (dict,)),
+    **dict.fromkeys(("files", "task.aliases"), (dict,)),
+    **dict.fromkeys(("task.labels", "task.words"), (list,)),
+    **dict.fromkeys(("format", "task.max_length", "data.seed", "training.settings.max_train_samples"), (int,)),
+    **dict.fromkeys(("task.head_share", "calibration.temperature"), (int, float)),
+    **dict.fromkeys(("data.name", "data.sha256", "data.dataset", "data.text_column"), (str, type(None))),
+    **dict.fromkeys(("data.label_column", "data.aspect_column"), (str, type(None))),
+    **dict.fromkeys(("data.duplicates", "data.conflicts"), (str, type(None))),
+    "base.use_qlora": (bool,),
+}
+_NEEDED = ("method", "task", "base", "base.model_id", "base.revision", "files")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8")
+
+
+def _read_manifest(path: Path) -> Manifest:
+    """Raises ValueError or ConfigError with a Chinese reason."""
+    values = read_json(path)
+    refuse_code(values)
+    for name, kinds in sorted(_KINDS.items()):
+        section, _, key = name.rpartition(".")
+        holder = values
+        for part in section.split(".") if section else ():
+            holder = holder.get(part, {})
+        if key in holder and type(holder[key]) not in kinds:
+            raise ValueError(f"{name} 的类型不对：{str(holder[key])[:80]!r}")
+        if key not in holder and name in _NEEDED:
+            raise ValueError(f"缺 {name}")
+    base, task = values["base"], values.pop("task")
+    for key in ("model_id", "revision"):  # shown to people, and the name of what is fetched
+        if not base[key].isprintable() or not 0 < len(base[key]) <= 4096:
+            raise ValueError(f"base.{key} = {base[key][:80]!r}，不是名字")
+    if base.get("precision", "auto") not in PRECISIONS:
+        raise ValueError(f"base.precision = {base['precision'][:80]!r}，期望 {'、'.join(PRECISIONS)}")
+    lists = [task.get("labels", []), task.get("words", []), *task.get("aliases", {}).values()]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        raise ValueError("task 的 labels、words、aliases 要是文字的列表")
+    known = {f.name for f in dataclasses.fields(Manifest)}
+    manifest = Manifest(task=SentimentTask.from_dict(task), **{k: v for k, v in values.items() if k in known})
+    if not 0 < manifest.temperature < math.inf:
+        raise ValueError(f"calibration.temperature = {manifest.temperature}，期望正数")
     return manifest

@@ -46,16 +46,26 @@ class TrainingError(ZhsentiError):
     pass
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run that was asked to stop by a signal, and has: nothing is lost, and what to do next has been said."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + signal
+
+
 def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
     """Run a command's ``main``; turn a ZhsentiError into one message on stderr and its exit code.
 
-    Ctrl-C gives 130 and a closed pipe (``… | head``) gives 0, as shell users expect.
+    Ctrl-C gives 130, SIGTERM 143, and a closed pipe (``… | head``) gives 0, as shell users expect.
     """
     try:
         return main(argv) or 0
     except ZhsentiError as error:
         print(f"错误：{error}", file=sys.stderr)
         return error.exit_code
+    except Interrupted as stop:
+        return stop.exit_code
     except KeyboardInterrupt:
         print("\n已中断。", file=sys.stderr)
         return 130

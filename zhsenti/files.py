@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,3 +35,64 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+
+
+def fresh_folder(wanted: Path) -> Path:
+    """Make ``wanted``, or the first of wanted-2, wanted-3 … that does not exist yet; returns what was made."""
+    folder, number = wanted, 2
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` survive a power cut, where the system can be asked for that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def swap_in(new: Path, folder: Path) -> None:
+    """``new`` takes the place of ``folder``, which is removed if it was there; on Linux there is no moment without one.
+
+    Elsewhere the old one is called ``.<name>.old`` for that moment; ``recover`` brings it back after a kill just then.
+    """
+    if not folder.exists():
+        new.rename(folder)
+    elif _exchange(new, folder):
+        shutil.rmtree(new, ignore_errors=True)
+    else:
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def recover(folder: Path) -> None:
+    """Undo what a kill inside ``swap_in`` may have left, and remove what was never finished beside ``folder``."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (renameat2); False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    current_directory, rename_exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except AttributeError:  # an old C library
+        return False
+    names = (os.fsencode(path) for path in (one, other))
+    return renameat2(current_directory, next(names), current_directory, next(names), rename_exchange) == 0

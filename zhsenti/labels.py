@@ -12,6 +12,7 @@ from typing import Any
 from zhsenti.errors import ConfigError, DataError
 
 DEFAULT_TEMPLATE = "评论：{text}\n情感倾向："
+MAX_LABELS, MAX_TEMPLATE = 1000, 20_000  # more than any model answers or reads; a stranger's file could hold millions
 DEFAULT_ALIASES = {
     "负面": ("0", "negative", "neg", "差评", "消极"),
     "正面": ("1", "positive", "pos", "好评", "积极"),
@@ -58,6 +59,11 @@ class SentimentTask:
             raise ConfigError("任务（task）定义有误：" + "；".join(faults), todo="改正 YAML 里的 task 一节。")
 
     def _faults(self) -> list[str]:
+        if len(self.labels) > MAX_LABELS or len(self.template) > MAX_TEMPLATE:
+            return [
+                f"labels 最多 {MAX_LABELS} 个，template 最多 {MAX_TEMPLATE} 字，"
+                f"现在是 {len(self.labels)} 个、{len(self.template)} 字"
+            ]
         faults = []
         if len(self.labels) < 2:
             faults.append(f"labels 至少要两个，现在是 {list(self.labels)}")

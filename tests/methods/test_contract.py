@@ -111,7 +111,7 @@ def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
     batch = method.collate(encode(method))
     folder = tmp_path / "adapter"
-    save_artifact(folder, scorer.network, Manifest(method_name, task, {"model_id": "tiny"}))
+    save_artifact(folder, scorer.network, Manifest(method_name, task, {"model_id": "tiny", "revision": "r"}))
     manifest = load_manifest(folder)
     assert (manifest.method, manifest.task) == (method_name, task)
     assert set(manifest.files) == {"adapter_config.json", "adapter_model.safetensors"}
@@ -126,7 +126,7 @@ def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task
 def test_changed_or_missing_files_are_refused_by_name(method_name, tiny_model, tmp_path):
     _, scorer = build(method_name, TASKS["two"], tiny_model, lora=LORA)
     folder = tmp_path / "adapter"
-    save_artifact(folder, scorer.network, Manifest(method_name, TASKS["two"], {}))
+    save_artifact(folder, scorer.network, Manifest(method_name, TASKS["two"], {"model_id": "tiny", "revision": "r"}))
     weights = folder / "adapter_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from zhsenti.errors import ConfigError
 from zhsenti.labels import SentimentTask
 from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, add_lora, keep_freed_memory, load_lora, unwrap
-from zhsenti.models.decoder import decode
+from zhsenti.models.decoder import decode, is_sharded
 from zhsenti.models.light import load_light
 from zhsenti.models.trie import TokenTrie, build_trie
 
@@ -188,6 +188,25 @@ class Scorer(nn.Module):
         super().__init__()
         self.method, self.network, self.checkpointing = method, network, False
         keep_freed_memory()  # only now: loading frees pieces too small for what comes
+
+    def shard_base(self, processes: int) -> None:
+        """Spread the frozen weights of every layer over the processes of the group; each is gathered when it computes.
+
+        FSDP2 (torch.distributed.fsdp.fully_shard; Zhao et al. 2023, arXiv:2304.11277). Trained weights, embedding and
+        output layer stay whole everywhere.
+        """
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        decoder: Any = unwrap(self.network).model
+        mesh = init_device_mesh(next(decoder.parameters()).device.type, (processes,))
+        whole = {p for p in self.network.parameters() if p.requires_grad} | set(decoder.embed_tokens.parameters())
+        for layer in [*decoder.layers, decoder]:
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+    @property
+    def is_sharded(self) -> bool:
+        return is_sharded(unwrap(self.network).model)
 
     def enable_checkpointing(self) -> None:
         """Keep only each layer's input for the backward pass: less memory, a third more time."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.errors import ConfigError, ModelError
+from zhsenti.models.adapter_check import load_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -141,11 +142,12 @@ def _convert_tokenizer(folder: Path) -> Any:
 
 def load_config(folder: Path) -> Any:
     """The model's transformers configuration, read before any weight."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise ModelError(
             f"读不了 {folder} 的模型配置", found=_first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
@@ -160,6 +162,8 @@ def load_backbone(
     ``num_labels``. With ``use_qlora`` the linear layers are held in NF4 with double quantisation (Dettmers et al.
     2023, arXiv:2305.14314); the LM head and the classifier head are not quantised. Raises ModelError.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     kwargs: dict[str, Any] = {"dtype": precision.dtype, "trust_remote_code": False, "use_safetensors": True, **config}
     if use_qlora:
         from transformers import BitsAndBytesConfig
@@ -174,8 +178,11 @@ def load_backbone(
         kwargs["device_map"] = {"": pick_device()}
     try:
         with quiet_loading():
-            model = auto_class.from_pretrained(folder, **kwargs)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            model, report = auto_class.from_pretrained(folder, output_loading_info=True, **kwargs)
+        missing = sorted(name for name in report["missing_keys"] if not name.startswith("score."))
+        if missing:  # transformers would draw them at random
+            raise ValueError(f"缺 {len(missing)} 个张量：{'、'.join(missing[:4])}")
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(
             f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
@@ -228,9 +235,10 @@ def add_lora(model: PreTrainedModel, options: LoraOptions, *, head: str | None =
 
 
 def load_lora(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> PeftModel:
-    """Put the saved adapter in ``folder`` on ``model``. Raises ModelError when shapes do not fit this base."""
+    """Put the saved adapter in ``folder`` on ``model``. Raises ModelError when it does not fit this base."""
     from peft import PeftModel
 
+    load_adapter(model, folder)  # peft itself passes over tensors that are missing or surplus
     try:
         with quiet_loading():
             return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)

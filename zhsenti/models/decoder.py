@@ -26,12 +26,12 @@ def decode(decoder: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Ten
     """Final hidden states (Q, D) of the nodes in ``trie.reads``.
 
     decoder is the ``model`` of a transformers causal LM, with or without LoRA layers in it. A kind this module does
-    not know, and LoRA dropout in training, go through transformers' forward pass on padded rows: slower, same result.
+    not know, LoRA dropout in training and sharded weights (whose modules gather them when they are called) go through
+    transformers' forward pass on padded rows: slower, same result.
     ``checkpointing`` keeps only each layer's input and computes the rest again (Chen et al. 2016, arXiv:1604.06174).
     """
-    if not is_known(decoder) or (decoder.training and _has_dropout(decoder)):
-        blocks = [decoder(input_ids=ids, use_cache=False).last_hidden_state for ids in trie.expand(trie.ids)]
-        return trie.collapse(blocks)[trie.reads]
+    if not is_known(decoder) or is_sharded(decoder) or (decoder.training and _has_dropout(decoder)):
+        return trie.collapse(_plain_blocks(decoder, trie.expand(trie.ids)))[trie.reads]
     with torch.autocast(trie.ids.device.type, enabled=False):
         x_ND = decoder.embed_tokens(trie.ids)
         cos, sin = decoder.rotary_emb(x_ND, trie.positions[None])
@@ -45,6 +45,17 @@ def decode(decoder: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Ten
         return _rms_norm(decoder.norm, _last_layer(last, x_ND, angles, trie))
 
 
+def _plain_blocks(decoder: Any, blocks: list[Tensor]) -> list[Tensor]:
+    """transformers' final hidden states of every block of ids (R, T). Sharded weights are gathered once a call, by all
+    processes together, so there all blocks go through one call, padded on the right, which no real token sees."""
+    if not is_sharded(decoder):
+        return [decoder(input_ids=ids, use_cache=False).last_hidden_state for ids in blocks]
+    longest = max(ids.shape[1] for ids in blocks)
+    together = torch.cat([F.pad(ids, (0, longest - ids.shape[1])) for ids in blocks])
+    states = decoder(input_ids=together, use_cache=False).last_hidden_state.split([len(ids) for ids in blocks])
+    return [part[:, : ids.shape[1]] for part, ids in zip(states, blocks, strict=True)]
+
+
 def is_known(decoder: Any) -> bool:
     """Whether ``decode`` has its own path for this kind of decoder."""
     config = decoder.config
@@ -53,6 +64,11 @@ def is_known(decoder: Any) -> bool:
         and config.hidden_act == "silu"
         and set(config.layer_types) == {"full_attention"}
     )
+
+
+def is_sharded(decoder: Any) -> bool:
+    """Whether FSDP2 holds its weights."""
+    return hasattr(decoder, "unshard")
 
 
 def _has_dropout(decoder: nn.Module) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import uuid
@@ -186,7 +187,8 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
         if folder.exists():
             shutil.rmtree(folder)
         staging.rename(folder)
-    except (OSError, ValueError, KeyError, RuntimeError, IndexError) as error:
+    # The reader of GGUF checks nothing: a file that lies ends in whatever Python raises for its numbers.
+    except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, struct.error) as error:
         raise ModelError(
             f"{gguf.name} 转换失败",
             found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,

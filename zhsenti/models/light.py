@@ -20,15 +20,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from zhsenti.errors import ModelError
+from zhsenti.models.adapter_check import HEAD, load_adapter
 from zhsenti.models.backbone import Precision, pick_device
 from zhsenti.models.decoder import is_known
-
-# Keys of adapter_config.json that leave the product B A as it is; with any other one set, peft loads the adapter.
-PLAIN_LORA = {
-    "base_model_name_or_path", "bias", "inference_mode", "init_lora_weights", "lora_alpha", "lora_dropout",
-    "megatron_core", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
-    "target_modules", "task_type",
-}  # fmt: skip
 
 
 def load_light(
@@ -40,15 +34,14 @@ def load_light(
     Raises ModelError when a tensor is missing or of another shape, or the adapter does not fit.
     """
     config = _read_config(folder / "config.json")
-    lora = _read_json(adapter / "adapter_config.json") if adapter else {}
-    if config is None or lora.get("bias", "none") != "none" or any(v and k not in PLAIN_LORA for k, v in lora.items()):
+    if config is None:
         return None
     model = LightModel(config, _Files(folder), precision.dtype)
     if classes:
         model.score = nn.Linear(config.hidden_size, classes, bias=False)
         nn.init.zeros_(model.score.weight)
     if adapter:
-        model.add_lora(adapter, lora["lora_alpha"] / lora["r"], lora["r"])
+        model.add_lora(adapter)
     return model.requires_grad_(False).to(pick_device())
 
 
@@ -106,21 +99,17 @@ class LightModel(nn.Module):
         self.lm_head = _module(weight=embedding if c.tie_word_embeddings else weight("lm_head.weight", c.vocab_size, D))
         self.score: Any = None
 
-    def add_lora(self, adapter: Path, scale: float, r: int) -> None:
-        files = _Files(adapter, "adapter_model.safetensors")
-        prefix = "base_model.model."
-        for name in files.names:
-            path, _, kind = name.removeprefix(prefix).removesuffix(".weight").rpartition(".")
+    def add_lora(self, adapter: Path) -> None:
+        lora, tensors = load_adapter(self, adapter)
+        for name, tensor in tensors.items():
+            path, _, kind = name.removesuffix(".weight").rpartition(".")
             if kind == "lora_A":
                 base: Any = self.get_submodule(path)
-                A = files.get(name, (r, base.in_features))
-                B = files.get(name.replace("lora_A", "lora_B"), (base.out_features, r))
                 parent, _, last = path.rpartition(".")
-                setattr(self.get_submodule(parent), last, _LoraLayer(base, A, B, scale))
-            elif kind == "score" and self.score is not None:
-                self.score.weight.data = files.get(name, tuple(self.score.weight.shape)).float()
-            elif kind != "lora_B":
-                raise ModelError(f"适配器 {adapter} 与基座对不上", found=f"多出 {name}")
+                layer = _LoraLayer(base, tensor, tensors[f"{path}.lora_B.weight"], lora.alpha / lora.r)
+                setattr(self.get_submodule(parent), last, layer)
+            elif kind == HEAD:
+                self.score.weight.data = tensor.float()
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import sys
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from zhsenti.config import cache_root
 from zhsenti.errors import ModelError
 from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, file_sha256, is_whole, prepare_embedded
+from zhsenti.models.untrusted import is_pickle, read_header, read_json, refuse_code, refuse_name, refuse_sizes
 
 PATTERNS = ["config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt", "*.safetensors*"]
 OFFLINE_ADVICE = (
@@ -169,6 +169,10 @@ def _embedded(requested: str, name: str, reason: str, say: Callable[[str], None]
 def _gguf(requested: str, path: Path, say: Callable[[str], None]) -> ResolvedModel:
     if not path.is_file():
         raise ModelError(f"没有这个 GGUF 文件：{path}", todo="检查 --model_name 的路径。")
+    refuse_settings(path.parent)  # where transformers looks for more when it converts
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ModelError(f"{path} 不是 GGUF 文件", expected="开头是 GGUF", todo="检查 --model_name 的路径。")
     digest = file_sha256(path)
     folder = cache_root() / "models" / f"gguf-{digest[:16]}"
     _once(folder, lambda: convert_gguf(path, folder, {"requested": path.name, "sha256": digest}, say), say)
@@ -204,29 +208,79 @@ def _local(requested: str, path: Path) -> ResolvedModel:
 
 
 def check_folder(path: Path) -> None:
-    """A Qwen2/Qwen3 checkpoint in safetensors with its tokenizer, or a ModelError that says what is wrong."""
+    """A Qwen2/Qwen3 checkpoint in safetensors with its tokenizer, or a ModelError that says what is wrong.
+
+    Pickle files beside safetensors, as hub repositories have them, are never read. Not checked: the values of the
+    weights (gigabytes) and tokenizer.json, which the tokenizers library parses when it is loaded.
+    """
     todo = "给出完整的 Qwen2/Qwen2.5/Qwen3 模型文件夹（config.json、tokenizer.json、*.safetensors）。"
+    refuse_settings(path)
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = read_json(path / "config.json")
     except FileNotFoundError:
         raise ModelError(f"{path} 里没有 config.json", todo=todo) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}/config.json 读不了", found=str(error)[:200], todo=todo) from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type")
     if kind not in FAMILY:
         raise ModelError(f"不支持这种模型：{path}", expected="、".join(FAMILY), found=f"model_type = {kind}", todo=todo)
     weights = {p.name for p in path.glob("*.safetensors")}
     if not weights:
-        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))
+        pickles = sorted(p.name for p in path.iterdir() if is_pickle(p.name))
         found = f"只有 {'、'.join(pickles)}（pickle 格式，可能执行代码，不读）" if pickles else "没有权重文件"
         raise ModelError(f"{path} 里没有 safetensors 权重", found=found, todo=todo)
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        missing = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) - weights)
-        if missing:
-            raise ModelError(f"{path} 缺权重分片", found="缺 " + "、".join(missing), todo=todo)
+    missing = sorted(_shards(path) - weights)
+    if missing:
+        raise ModelError(f"{path} 缺权重分片", found="缺 " + "、".join(missing), todo=todo)
+    for name in sorted(weights):
+        try:
+            read_header(path / name)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"权重文件 {path / name} 不能用", found=str(error)[:300], todo=todo) from error
+    try:
+        refuse_sizes(config)
+    except ValueError as error:
+        raise ModelError(f"{path}/config.json 不能用", found=str(error)[:300], todo=todo) from error
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ModelError(f"{path} 里没有分词器", expected="tokenizer.json", todo=todo)
+
+
+def refuse_settings(path: Path) -> None:
+    """Raises ModelError when a settings file in the folder would run code, or send the libraries to other files."""
+    if (path / "adapter_config.json").exists():
+        raise ModelError(
+            f"{path} 是适配器文件夹，或基座里夹带了适配器",
+            found="adapter_config.json",
+            todo="适配器用 --model_path；要当基座用，先移走 adapter_config.json。",
+        )
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        try:
+            values = read_json(path / name)
+            refuse_code(values)
+            if values.get("transformers_weights"):
+                raise ValueError("设了 transformers_weights：会改读别的权重文件")
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{path}/{name} 读不了或不能用", found=str(error)[:300], todo="换一个来历清楚的模型文件夹。"
+            ) from error
+
+
+def _shards(path: Path) -> set[str]:
+    """Names that the index points to (none without one): files of this folder, and safetensors only."""
+    index = path / "model.safetensors.index.json"
+    try:
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise ValueError("没有 weight_map")
+        for name in names.values():
+            refuse_name(name)
+            if not name.endswith(".safetensors"):
+                raise ValueError(f"分片不是 safetensors：{name}")
+        return set(names.values())
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{index} 不能用", found=str(error)[:300], todo="换一个完整的模型文件夹。") from error
 
 
 def fingerprint(path: Path) -> str:

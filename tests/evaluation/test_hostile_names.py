@@ -1,0 +1,42 @@
+"""Names from a table (labels, columns, values) that look like paths or formulas lead nowhere."""
+
+from __future__ import annotations
+
+import csv
+
+from fakes import BAD, GOOD, KeywordPredictor, write_adapter
+from whole import run
+
+from zhsenti.config import DataConfig
+from zhsenti.data.sources import load_dataset
+from zhsenti.evaluation import command
+from zhsenti.labels import SentimentTask
+
+LABELS = ("../../差", "/etc/好")
+COLUMN = "../../outside"
+
+
+def test_names_that_look_like_paths_or_formulas_stay_names(tmp_path, monkeypatch):
+    folder = tmp_path / "a" / "b" / "c"  # room for ../../ to show itself
+    folder.mkdir(parents=True)
+    lines = [f"text,label,{COLUMN}"]
+    for i in range(300):
+        word = (BAD, GOOD)[(i % 2) != (i % 11 == 0)][i % 4]
+        lines.append(f"=cmd()第{i}间{word},{LABELS[i % 2]},{('=1+1', '../up')[i % 3 == 0]}")
+    (folder / "d.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    task = SentimentTask(labels=LABELS)
+    splits = load_dataset(DataConfig(dataset=str(folder / "d.csv")), task)
+    write_adapter(
+        folder / "adapter", {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}, task
+    )
+    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    out = run(folder / "adapter", "--slice_columns", COLUMN, "--baselines", "none", "--challenge", "none")
+    new = {p for p in tmp_path.rglob("*") if p.is_file()} - before
+    assert new
+    assert {p for p in new if out not in p.parents} <= {folder / "adapter" / "README.md"}
+    tables = sorted(out.rglob("*.csv"))
+    assert tables
+    cells = [c for t in tables for row in csv.reader(t.open(encoding="utf-8-sig", newline="")) for c in row]
+    assert any("cmd()" in cell for cell in cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
