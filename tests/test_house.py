@@ -19,7 +19,7 @@ from zhsenti.labels import SentimentTask
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "files", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction",
-    "evaluation", "cli", "__main__",
+    "evaluation", "doctor", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -10,8 +10,10 @@ from zhsenti import __version__
 from zhsenti.errors import ConfigError, exit_on_error
 
 COMMANDS = {
+    "doctor": ("zhsenti.doctor.command:main", "检查这台机器：环境、显卡、内存、网络、缓存，以及怎么办"),
     "audit": ("zhsenti.evaluation.audit:main", "检查数据：泄漏、重复、错标、捷径（训练之前）"),
     "evaluate": ("zhsenti.evaluation.command:main", "评估适配器，与基线比较，写成报告"),
+    "predict": ("zhsenti.prediction.command:main", "预测一句，或一个文件里的每一行"),
 }
 
 

@@ -49,6 +49,7 @@ class DataConfig:
     text_column: str | None = option(None, "文本列名（默认按常见列名查找）")
     label_column: str | None = option(None, "标签列名（默认按常见列名查找）")
     aspect_column: str | None = option(None, "方面列名（仅当模板含 {aspect}）")
+    on_error: str = option("fail", "数据文件里用不了的行：fail 列出并停下，skip 跳过并报告", choices=("fail", "skip"))
     duplicates: str = option("keep", "训练集中重复文本的处理", choices=("keep", "drop"))
     conflicts: str = option("keep", "训练集中同文异标文本的处理", choices=("keep", "drop"))
     seed: int = option(42, "随机种子（划分、抽样、初始化、批次顺序）", low=0, high=2**32 - 1)
@@ -88,6 +89,8 @@ class TrainConfig(DataConfig):
     early_stopping: int = option(0, "验证准确率连续几次不升就停，0 为不停", low=0)
     save_total_limit: int = option(2, "最多留几个检查点", low=1)
 
+    num_processes: int = option(1, "本机几个进程一起训练（多显卡时一卡一个）；有效批量不变", low=1)
+    fsdp: bool = option(False, "多进程时把冻结的基座按层分到各进程（FSDP2）：省显存，较慢")
     output_dir: str | None = option(None, "输出目录（默认 experiments/label_scoring 或 experiments/classifier_head）")
     resume_from_checkpoint: str = option("none", "续训：auto（最后一个检查点）| none | 检查点路径")
     wandb_project: str = option("zhsenti", "W&B 项目名（已登录才同步）")
@@ -113,6 +116,10 @@ class InferenceConfig:
     demo: bool = option(False, "预测几句内置例句")
     json: bool = option(False, "每个结果输出一行 JSON")
     explain: bool = option(False, "逐词、逐小句说明判断的依据（每条文本多算几十次，较慢）")
+    input: str | None = option(None, "预测一个文件里的每一行（.csv、.tsv、.jsonl、.json、.parquet、.xlsx）")
+    output: str | None = option(None, "--input 的结果写到这个 .jsonl 或 .csv（默认在标准输出上每行一个 JSON）")
+    text_column: str | None = option(None, "--input 的文本列名（默认按常见列名查找）")
+    aspect_column: str | None = option(None, "--input 的方面列名（仅当任务模板含 {aspect}）")
     aspect: str | None = option(None, "方面（仅当任务模板含 {aspect}）")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
     merge: bool = option(False, "先把 LoRA 并入基座再预测")
@@ -169,6 +176,14 @@ class AuditConfig:
     output_dir: str = option("audit", "结果文件夹：findings.csv、audit.json、audit.html")
     json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
     seed: int = option(42, "随机种子（近似文本的散列、交叉验证的划分）", low=0, high=2**32 - 1)
+
+
+@dataclass
+class DoctorConfig:
+    """``zhsenti doctor``."""
+
+    offline: bool = option(False, "不查网络（各源能否连上）")
+    json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
 
 
 def cache_root() -> Path:

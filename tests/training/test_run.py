@@ -11,34 +11,10 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from zhsenti.artifact import load_manifest
-from zhsenti.config import TrainConfig
 from zhsenti.errors import ConfigError, DataError, TrainingError
 from zhsenti.methods import METHODS
 from zhsenti.training import session
 from zhsenti.training.run import train
-
-
-@pytest.fixture
-def config(tiny_model, review_csv, tmp_path):
-    def make(name="run", **changes):
-        values = {
-            "model_name": str(tiny_model),
-            "dataset": str(review_csv),
-            "precision": "fp32",
-            "num_epochs": 2,
-            "batch_size": 4,
-            "gradient_accumulation_steps": 2,
-            "learning_rate": 5e-3,
-            "lora_dropout": 0.1,  # so that a lost RNG state shows
-            "eval_steps": 5,
-            "logging_steps": 1,
-            "save_total_limit": 10,
-            "max_length": 96,
-            "output_dir": str(tmp_path / name),
-        }
-        return TrainConfig(**{**values, **changes})
-
-    return make
 
 
 def events(folder: Path, kind: str) -> list[dict]:
@@ -189,7 +165,6 @@ def test_results_of_a_failed_save_leave_the_old_adapter(config, tmp_path, monkey
     adapter = train(config(), "label_scoring")
     before = shutil.copytree(adapter, tmp_path / "copy")
     monkeypatch.setattr("zhsenti.artifact.seal", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
-    monkeypatch.setattr("zhsenti.training.loop.seal_checkpoint", lambda *a: None)
     with pytest.raises(OSError, match="disk full"):
         train(config(seed=3), "label_scoring")
     assert load_manifest(adapter) == load_manifest(before)

@@ -1,48 +1,103 @@
-"""Which checkpoints count, and whether a run may go on from one."""
+"""Which checkpoints exist, which of them count, and whether this run may go on from one.
+
+A checkpoint is a folder that holds all that resume needs (adapter, best adapter so far, optimizer, schedule, RNG and
+trainer state). It is written under a hidden name, its mark (``MARK``, with the SHA-256 of every other file) last, and
+then renamed: what is called checkpoint-N was whole once, and the mark tells whether it still is.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
-from zhsenti.artifact import broken_files, seal
+from zhsenti.artifact import WEIGHTS, broken_files, seal
 from zhsenti.errors import TrainingError
+from zhsenti.files import fresh_folder, recover, sync_folder, write_text
 
 MARK = "zhsenti_checkpoint.json"
-NEEDED = ("optimizer.pt", "scheduler.pt", "trainer_state.json", "adapter_model.safetensors")
+FORMAT = 2
+BEST = "best_adapter.safetensors"  # the best adapter before this step; absent when this step's own is the best
+STATE = "trainer_state.json"
+NEEDED = ("optimizer.pt", "scheduler.pt", STATE, WEIGHTS)
+UNFINISHED = ".unfinished-"
+DISCARDED = ".discarded-"
+SET_ASIDE = "broken"
+SECTIONS = {"config": "设置", "data": "数据", "task": "任务", "base": "基座"}
 
 
-def seal_checkpoint(folder: Path, identity: dict[str, Any], micro_tokens: int) -> None:
-    """Written last: a checkpoint without this mark, or that differs from it, does not exist for resume.
+def random_state_file(rank: int, processes: int) -> str:
+    """transformers' name for a process's random state."""
+    return "rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth"
 
-    ``micro_tokens`` is no part of the identity (it changes rounding alone), but resume keeps it, so as to be bit-equal.
+
+def commit(unfinished: Path, folder: Path, identity: dict[str, Any], *, step: int, micro_tokens: int) -> None:
+    """Mark what was written to ``unfinished`` as whole and give it its name.
+
+    ``identity`` has the ``SECTIONS`` of a run. ``micro_tokens`` is no part of it (it changes rounding alone), but
+    resume keeps it, so as to be bit-equal.
     """
-    seal(folder, MARK, {"identity": identity, "micro_tokens": micro_tokens})
+    hashes = {section: _sha256(identity[section]) for section in SECTIONS}
+    values = {"format": FORMAT, "step": step, "hashes": hashes, "identity": identity, "micro_tokens": micro_tokens}
+    seal(unfinished, MARK, values)
+    if folder.exists():  # a run that went back to an earlier checkpoint comes by here again
+        discard(folder)
+    unfinished.rename(folder)
+    sync_folder(folder.parent)
 
 
-def saved_micro_tokens(folder: Path) -> int:
-    return int(json.loads((folder / MARK).read_text(encoding="utf-8"))["micro_tokens"])
+def read_mark(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / MARK).read_text(encoding="utf-8"))
 
 
 def fault_of(folder: Path) -> str:
     """Why this checkpoint cannot be resumed (Chinese), or an empty string."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        files = mark["files"]
-    except OSError:
+        mark = read_mark(folder)
+        files, identity = mark["files"], mark["identity"]
+        if mark["format"] != FORMAT:
+            return f"是另一个版本的 zhsenti 写的（格式 {mark['format']}，需要 {FORMAT}）"
+        if {section: _sha256(identity[section]) for section in SECTIONS} != mark["hashes"]:
+            return "完成标记与它自己的校验值不符"
+        if mark["step"] != step_of(folder) or int(mark["micro_tokens"]) < 1:
+            return f"完成标记属于第 {mark['step']} 步"
+        processes = int(identity["config"]["processes"])
+    except FileNotFoundError:
         return "没有完成标记（保存时中断）"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "完成标记已损坏"
-    missing = [name for name in NEEDED if name not in files] + broken_files(folder, files)
-    return f"缺失或被改过：{'、'.join(missing)}" if missing else ""
+    needed = [*NEEDED, *(random_state_file(rank, processes) for rank in range(processes))]
+    missing = [name for name in needed if name not in files] + broken_files(folder, files)
+    if missing:
+        return f"缺失或被改过：{'、'.join(missing)}"
+    extra = sorted({p.name for p in folder.iterdir()} - {*files, MARK})
+    return f"有来历不明的文件：{'、'.join(extra)}" if extra else ""
 
 
-def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[str]]:
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[-1])
+
+
+def checkpoints(output_dir: Path) -> list[Path]:
+    """Everything called a checkpoint in ``output_dir``, whole or not, the latest first."""
+    found = [p for p in output_dir.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit() and p.is_dir()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def last_whole(output_dir: Path) -> str:
+    """The last whole checkpoint, in words."""
+    found = next((folder for folder in checkpoints(output_dir) if not fault_of(folder)), None)
+    return f"最后完整的检查点是 {found}" if found else "还没有完整的检查点"
+
+
+def find_checkpoint(wanted: str, output_dir: Path, keep: int) -> tuple[Path | None, list[str]]:
     """The checkpoint to resume, or None to start fresh, and Chinese lines on what was taken and why.
 
-    wanted: ``auto`` (last whole one in output_dir), ``none``, or a path. Raises TrainingError for a path that is no
-    whole checkpoint.
+    wanted: ``auto`` (last whole one in output_dir; later broken ones are moved to ``SET_ASIDE`` with the reason, and
+    what a kill kept from being pruned is), ``none``, or a path. Raises TrainingError for one that is not whole.
     """
     if wanted == "none":
         return None, []
@@ -55,19 +110,55 @@ def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[st
             )
         return folder, [f"从指定的检查点 {folder} 续训"]
     notes: list[str] = []
-    found = [p for p in output_dir.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
-    for folder in sorted(found, key=lambda p: -int(p.name.split("-")[-1])):
+    for folder in checkpoints(output_dir):
         fault = fault_of(folder)
         if not fault:
+            prune(output_dir, keep)
             return folder, [*notes, f"从最后一个完整的检查点 {folder} 续训"]
-        notes.append(f"跳过 {folder}：{fault}")
+        notes.append(f"{folder} 不能用：{fault}；已移到 {set_aside(folder, fault)}")
     return None, [*notes, f"{output_dir} 里没有可用的检查点，从头训练"]
+
+
+def set_aside(folder: Path, fault: str) -> Path:
+    """Move a broken checkpoint out of the way, with the reason in a file beside its own."""
+    kept = fresh_folder(folder.parent / SET_ASIDE / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder.rename(kept)  # onto an empty folder
+    write_text(kept / "原因.txt", f"{fault}\n")
+    return kept
+
+
+def prune(output_dir: Path, keep: int) -> None:
+    """Delete whole checkpoints older than the ``keep`` latest whole ones; broken ones neither count nor go."""
+    whole = 0
+    for folder in checkpoints(output_dir):
+        if whole >= max(keep, 1):
+            if (folder / MARK).is_file():
+                discard(folder)
+        elif not fault_of(folder):
+            whole += 1
+
+
+def discard(folder: Path) -> None:
+    """Delete so that a kill in the middle leaves no half checkpoint under its name."""
+    doomed = folder.with_name(f"{DISCARDED}{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(output_dir: Path, adapter: Path) -> list[str]:
+    """Recover the adapter of a killed run, and remove what is unfinished; Chinese lines on it."""
+    recover(adapter)
+    left = [p for prefix in (UNFINISHED, DISCARDED) for p in output_dir.glob(f"{prefix}*")]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    names = "、".join(p.name.removeprefix(UNFINISHED) for p in left if p.name.startswith(UNFINISHED))
+    return [f"上次中断时没存完的 {names} 已清除"] if names else []
 
 
 def check_same_run(folder: Path, identity: dict[str, Any]) -> None:
     """Refuse to resume with other data, task, base or settings: that would be a different run under the old name."""
-    before = json.loads((folder / MARK).read_text(encoding="utf-8"))["identity"]
-    now = json.loads(json.dumps(identity))
+    before, now = _flat(read_mark(folder)["identity"]), _flat(json.loads(json.dumps(identity)))
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if changed:
         lines = "；".join(f"{key}：{_short(before.get(key))} → {_short(now.get(key))}" for key in changed)
@@ -76,6 +167,16 @@ def check_same_run(folder: Path, identity: dict[str, Any]) -> None:
             found=lines,
             todo="改回原来的设置，或用 --resume_from_checkpoint none 从头训练。",
         )
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    """``identity`` by the names users know: settings by their flag, the task's parts one by one."""
+    task = {f"task.{key}": value for key, value in identity["task"].items()}
+    return {**identity["config"], **task, "数据（SHA-256）": identity["data"], "基座（SHA-256）": identity["base"]}
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def _short(value: Any) -> str:

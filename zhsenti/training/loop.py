@@ -1,36 +1,48 @@
-"""The transformers Trainer with our batches, our saved files and our words."""
+"""The transformers Trainer with our batches, our checkpoints and our evaluation."""
 
 from __future__ import annotations
 
 import json
+import math
+import pickle
+import shutil
 import sys
-import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import EvalLoopOutput
 
-from zhsenti.artifact import WEIGHTS, compare_with_saved
+from zhsenti.artifact import WEIGHTS, compare_with_live
+from zhsenti.errors import TrainingError
 from zhsenti.methods.base import Encoded, token_batches
 from zhsenti.models.trie import TokenTrie
 from zhsenti.training.batching import LengthBucketSampler
-from zhsenti.training.checkpoints import seal_checkpoint
+from zhsenti.training.checkpoints import BEST, STATE, UNFINISHED, commit, last_whole, prune, step_of
+from zhsenti.training.endings import is_out_of_memory
+from zhsenti.training.processes import Processes
+
+DISK_ERRORS = (RuntimeError, SafetensorError)  # torch and safetensors wrap what the disk says
 
 
 class SentimentTrainer(Trainer):
-    """Trains a ``Scorer``; what differs from the Trainer is only which batches, and what a checkpoint holds.
+    """Trains a ``Scorer``; what differs from the Trainer is which batches, what a checkpoint holds, and what may fail.
 
     The Trainer's batch is a whole update; ``training_step`` cuts it into micro-batches of at most ``micro_tokens``, so
-    memory is bounded by tokens and does not decide what an update is.
-    A checkpoint holds the adapter (never the base), optimizer, scheduler, RNG and trainer state, and is sealed last;
-    older ones are pruned only after that. No pickled arguments are written.
+    memory is bounded by tokens and does not decide what an update is. Several processes share each update's reviews.
+    A checkpoint holds the adapter (never the base), the best adapter so far, optimizer, schedule, RNG and trainer
+    state, and no pickled arguments; see training/checkpoints.py.
+
+    rows  of each training item: its data row in the source, to name a batch that fails;  say  prints a Chinese line.
     """
 
     model: Any  # a Scorer, as given
@@ -38,38 +50,172 @@ class SentimentTrainer(Trainer):
     eval_dataset: Any
 
     def __init__(
-        self, *, sampler: LengthBucketSampler, micro_tokens: int, identity: dict[str, Any], keep: int, **kwargs: Any
+        self,
+        *,
+        sampler: LengthBucketSampler,
+        micro_tokens: int,
+        identity: dict[str, Any],
+        keep: int,
+        rows: list[int] | None = None,
+        processes: Processes | None = None,
+        say: Callable[[str], None] = print,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.sampler, self.micro_tokens, self.identity, self.keep = sampler, micro_tokens, identity, keep
+        self.rows, self.processes, self.say = rows or [], processes or Processes(), say
+        self.best: dict[str, torch.Tensor] = {}
         self.collate = self.model.method.collate
         self.folder = Path(kwargs["args"].output_dir)
         self.model_accepts_loss_kwargs = True  # the Scorer takes num_items_in_batch
         self.remove_callback(PrinterCallback)
+        # Gradients are summed here, once an update, so that a process may take fewer reviews, or its passes again,
+        # while the others wait; DistributedDataParallel around the model would only be in the way.
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+
+    # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_train_dataloader(self) -> DataLoader:
-        def update(items: list[Encoded]) -> dict[str, Any]:
-            return {"labels": torch.tensor([item.label for item in items]), "items": items}
+        def update(indices: list[int]) -> dict[str, Any]:
+            # The Trainer counts an update's reviews by the labels of all processes together.
+            labels = [self.train_dataset[i].label for i in self.processes.share(indices)]
+            return {"labels": torch.tensor(labels), "indices": indices}
 
-        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_sampler=self.sampler, collate_fn=update))
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        batches = token_batches([len(item.ids) for item in rows], self.micro_tokens)
-        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=self.collate))
+        everything: Any = range(len(self.train_dataset))
+        return _Updates(everything, batch_sampler=self.sampler, collate_fn=update)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Gradients of one update, summed over its micro-batches; returns the update's mean loss."""
-        items: list[Encoded] = inputs["items"]
-        batches = token_batches([len(item.ids) for item in items], self.micro_tokens)
-        loss = torch.zeros((), device=self.args.device)
-        for number, batch in enumerate(batches, 1):
-            with nullcontext() if number == len(batches) else self.accelerator.no_sync(model):
-                loss += super().training_step(model, self.collate([items[i] for i in batch]), num_items_in_batch)
+        """Gradients of one update, summed over micro-batches and processes; returns the update's mean loss.
+
+        Out of memory, the micro-batches are halved and the update is computed again from its start. Raises
+        TrainingError when one review alone does not fit, or the loss is not finite.
+        """
+        items = [self.train_dataset[i] for i in inputs["indices"]]
+        while True:
+            try:
+                loss = self._accumulate(model, items, num_items_in_batch)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.model.is_sharded:  # the others wait in the middle of this pass
+                    raise
+            self._spend_less_memory(items)  # not inside except: the error holds the memory of the pass that failed
+            model.zero_grad()
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if self.processes.count > 1:
+            for parameter in parameters:
+                if parameter.grad is None:  # an update with fewer reviews than processes
+                    parameter.grad = torch.zeros_like(parameter)
+            self.processes.sum([loss, *(p.grad for p in parameters)])
+            loss /= self.processes.count  # as the Trainer has multiplied by it
+            for parameter in parameters:
+                parameter.grad /= self.processes.count
+        self._check_finite(loss, "损失", inputs["indices"])
+        self._update = inputs["indices"]
         return loss
+
+    def _accumulate(self, model: Any, items: list[Encoded], num_items_in_batch: Any) -> torch.Tensor:
+        loss = torch.zeros((), device=self.args.device)
+        for batch, counts in self._passes(items):
+            over: Any = num_items_in_batch if counts else math.inf
+            loss += super().training_step(model, self.collate([items[i] for i in batch]), over)
+        return loss
+
+    def _passes(self, items: list[Encoded]) -> list[tuple[list[int], bool]]:
+        """This process's forward passes over its share of ``items``: indices, and whether their result counts.
+
+        With a sharded base all processes need as many: passes are cut first and shared then, and a process without a
+        review of its own in one takes one along that does not count.
+        """
+        lengths = [len(item.ids) for item in items]
+        if self.model.is_sharded:
+            shared = token_batches(lengths, self.micro_tokens * self.processes.count)
+            return [(self.processes.share(batch) or batch[:1], bool(self.processes.share(batch))) for batch in shared]
+        mine = self.processes.share(sorted(range(len(items)), key=lambda i: -lengths[i]))
+        cut = token_batches([lengths[i] for i in mine], self.micro_tokens)
+        return [([mine[i] for i in batch], True) for batch in cut]
+
+    def _spend_less_memory(self, items: list[Encoded]) -> None:
+        """Halve the micro-batches; when each is one review already, recompute activations; then give up."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        passes = [[len(items[i].ids) for i in batch] for batch, _ in self._passes(items)]
+        if any(len(lengths) > 1 for lengths in passes):
+            self.micro_tokens = max(min(self.micro_tokens, max(map(sum, passes))) // 2, 1)
+            self.say(f"内存不足：每次前向减为至多 {self.micro_tokens} token，有效批量不变，继续训练。")
+        elif not self.model.checkpointing:
+            self.model.enable_checkpointing()
+            self.say("内存不足：改为重算激活（约慢三分之一），结果不变，继续训练。")
+        else:
+            raise TrainingError(
+                f"内存不足：一条 {max(map(sum, passes))} token 的评论也放不下",
+                found=last_whole(self.folder),
+                todo="腾出内存后加 --resume_from_checkpoint auto 继续；或减小 --max_length、换小一号的基座重来。",
+            )
+
+    def _check_finite(self, value: torch.Tensor | float, what: str, indices: list[int]) -> None:
+        if math.isfinite(float(value)):
+            return
+        rows = sorted(self.rows[i] for i in indices) if self.rows else indices
+        shown = "、".join(map(str, rows[:32])) + (f" 等 {len(rows)} 条" if len(rows) > 32 else "")
+        raise TrainingError(
+            f"第 {self.state.global_step + 1} 步的{what}不是有限的数（{float(value)}），训练已停，这一步没有更新权重",
+            expected="有限的数",
+            found=f"这一批是训练数据的第 {shown} 行",
+            todo=f"减小 --learning_rate，或用 --precision fp32，并检查这些行。{last_whole(self.folder)}。",
+        )
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.scaler is None:  # fp16's scaler expects infinite gradients and skips such steps itself
+            self._check_finite(norm, "梯度范数", self._update)
+        return norm
 
     def _prepare_input(self, data: Any) -> Any:
         return data.to(self.args.device) if isinstance(data, TokenTrie) else super()._prepare_input(data)
+
+    # ── evaluation ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        return self._passes(self.eval_dataset)
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Accuracy and mean loss over all dev rows."""
+        rows = self.eval_dataset
+        labels = torch.tensor([item.label for item in rows], device=self.args.device)
+        log_probs = torch.zeros(len(rows), len(self.model.method.task.labels), device=self.args.device)
+        self.callback_handler.eval_dataloader = dataloader
+        self.model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch, counts in dataloader:
+                trie = self.collate([rows[i] for i in batch])["trie"]
+                found = self.model(self._prepare_input(trie))["logits"].float()
+                if counts:
+                    log_probs[batch] = found
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        self.processes.sum([log_probs])
+        metrics = {
+            "eval_loss": F.nll_loss(log_probs, labels).item(),
+            "eval_accuracy": (log_probs.argmax(-1) == labels).double().mean().item(),
+        }
+        return EvalLoopOutput(log_probs.cpu().numpy(), labels.cpu().numpy(), metrics, len(rows))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best:
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._adapter().items()}
+        return is_best
+
+    def restore_best(self) -> None:
+        """Give the network the weights of the best evaluation."""
+        if self.best:
+            put_adapter(self.model.network, self.best, self.folder)
+
+    def _adapter(self) -> dict[str, torch.Tensor]:
+        from peft import get_peft_model_state_dict
+
+        return get_peft_model_state_dict(self.model.network, save_embedding_layers=False)
+
+    # ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir) if output_dir else self.folder
@@ -77,135 +223,92 @@ class SentimentTrainer(Trainer):
         (folder / "README.md").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = self.folder / f"checkpoint-{self.state.global_step}"
-        seal_checkpoint(folder, self.identity, self.micro_tokens)
-        rotate_checkpoints(
-            output_dir=str(self.folder),
-            save_total_limit=self.keep,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            use_mtime=False,
+        """Write, mark, rename, prune. A disk that does not take it costs this checkpoint, not the run."""
+        step = self.state.global_step
+        folder = self.folder / f"checkpoint-{step}"
+        unfinished = self.folder / f"{UNFINISHED}{folder.name}"
+        fault = (
+            self._attempt(lambda: self._write_shared(unfinished), self.processes.is_main)
+            or self._attempt(lambda: self._save_rng_state(str(unfinished)))
+            or self._attempt(lambda: self._commit(unfinished, folder), self.processes.is_main)
         )
+        if fault and self.processes.is_main:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            self.say(f"第 {step} 步的检查点没存下（{fault}）：训练继续，下次再存；{last_whole(self.folder)}。")
+
+    def _attempt(self, work: Callable[[], None], is_mine: bool = True) -> str:
+        """Why ``work`` failed in any process, or an empty string; all wait for each other here."""
+        fault = ""
+        try:
+            if is_mine:
+                work()
+        except (OSError, *DISK_ERRORS) as error:
+            fault = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        return self.processes.any(fault)
+
+    def _write_shared(self, unfinished: Path) -> None:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        self._save(str(unfinished))
+        if self.best and self.state.best_global_step != self.state.global_step:
+            save_file(self.best, unfinished / BEST)
+        self._save_optimizer_and_scheduler(str(unfinished))
+        self._save_scaler(str(unfinished))
+        self.state.save_to_json(str(unfinished / STATE))
+
+    def _commit(self, unfinished: Path, folder: Path) -> None:
+        step = self.state.global_step
+        commit(unfinished, folder, self.identity, step=step, micro_tokens=self.micro_tokens)
+        prune(self.folder, self.keep)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_adapter_weights(self.model.network, Path(resume_from_checkpoint))
+        folder = Path(resume_from_checkpoint)
+        put_adapter(self.model.network, load_file(folder / WEIGHTS), folder)
+        self.best = best_weights(folder)
 
-    def _load_best_model(self) -> None:
-        load_adapter_weights(self.model.network, Path(str(self.state.best_model_checkpoint)))
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _refusing(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _refusing(checkpoint):
+            super()._load_rng_state(checkpoint)
 
 
-def load_adapter_weights(network: Any, folder: Path) -> None:
-    """Read the adapter (and head) in ``folder`` into a live PeftModel; checked tensor by tensor afterwards."""
+class _Updates(DataLoader):
+    """Batches of indices; tells the sampler which epoch it is."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@contextmanager
+def _refusing(checkpoint: str | None) -> Iterator[None]:
+    """What ``weights_only`` does not load is no state of ours."""
+    try:
+        yield
+    except (pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
+        raise TrainingError(
+            f"不能从 {checkpoint} 续训：优化器或随机状态读不出来",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0][:160],
+            todo="换一个检查点，或用 --resume_from_checkpoint none 从头训练。",
+        ) from error
+
+
+def put_adapter(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Put ``weights`` (of ``folder``) into a live PeftModel, head included; checked tensor by tensor afterwards."""
     from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    set_peft_model_state_dict(network, load_file(folder / WEIGHTS))
-    compare_with_saved(network, folder)
-
-
-def accuracy(prediction: Any) -> dict[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+    set_peft_model_state_dict(network, dict(weights))
+    compare_with_live(network, weights, folder)
 
 
-class FinalCheckpoint(TrainerCallback):
-    """The last step is evaluated and saved too, also when it is no multiple of eval_steps."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = True
-
-
-class ResultsLog(TrainerCallback):
-    """``train_results.json``: one JSON object a line, written as it happens, so ``tail -f`` follows the run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values}, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            values = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-            self.write("train", step=state.global_step, epoch=round(state.epoch, 4), **values)
-        if "eval_accuracy" in logs:
-            self.write(
-                "eval",
-                step=state.global_step,
-                epoch=round(state.epoch, 4),
-                dev_accuracy=logs["eval_accuracy"],
-                dev_loss=logs["eval_loss"],
-                seconds=logs["eval_runtime"],
-            )
-
-
-class ProgressView(TrainerCallback):
-    """A bar with ETA, loss and dev accuracy on a terminal; a line per log elsewhere (a file, CI)."""
-
-    def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
-        self.loss, self.dev = "…", "…"
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("剩余"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=False,
-        )
-        self.train_task: Any = None
-        self.dev_task: Any = None
-        self.started = 0.0
-
-    def _note(self) -> str:
-        return f"损失 {self.loss}  验证准确率 {self.dev}"
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started, self.first_step = time.monotonic(), state.global_step
-        if self.console.is_terminal:
-            self.bar.start()
-        self.train_task = self.bar.add_task(
-            "训练", total=state.max_steps, completed=state.global_step, note=self._note()
-        )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(self.train_task, completed=state.global_step, note=self._note())
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            self.loss = f"{logs['loss']:.4f}"
-        if "eval_accuracy" in logs:
-            self.dev = f"{logs['eval_accuracy']:.2%}"
-        self.bar.update(self.train_task, note=self._note())
-        if not self.console.is_terminal and ("loss" in logs or "eval_accuracy" in logs):
-            done = state.global_step - self.first_step
-            left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
-            self.console.print(
-                f"步 {state.global_step}/{state.max_steps}  {self._note()}  剩余约 {left / 60:.1f} 分钟",
-                highlight=False,
-            )
-
-    def on_prediction_step(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
-    ) -> None:
-        if self.dev_task is None:
-            self.dev_task = self.bar.add_task("验证", total=len(eval_dataloader), note="")
-        self.bar.advance(self.dev_task)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.dev_task is not None:
-            self.bar.remove_task(self.dev_task)
-            self.dev_task = None
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.stop()
+def best_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The best adapter that a run had found when it wrote ``checkpoint``; empty before its first evaluation."""
+    if (checkpoint / BEST).is_file():
+        return load_file(checkpoint / BEST)
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    return load_file(checkpoint / WEIGHTS) if state["best_global_step"] == step_of(checkpoint) else {}
 
 
 def peak_memory_bytes() -> int:

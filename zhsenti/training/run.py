@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,14 +18,18 @@ from zhsenti.artifact import Manifest, check_writable, library_versions, save_ar
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
 from zhsenti.data.split import sample
-from zhsenti.errors import DataError
+from zhsenti.errors import DataError, Interrupted, TrainingError
+from zhsenti.files import fresh_folder
 from zhsenti.labels import SentimentTask
+from zhsenti.training.checkpoints import last_whole, sweep
+from zhsenti.training.endings import only_run
+from zhsenti.training.processes import Processes, is_started, launch
 
 # Settings that do not change the weights: free to differ between a run and its resumption.
 NOT_IDENTITY = {
     "model_name", "dataset", "text_column", "label_column", "aspect_column", "task", "output_dir",
-    "resume_from_checkpoint", "wandb_project", "run_name", "logging_steps", "save_total_limit",
-    "gradient_checkpointing", "memory_budget",
+    "resume_from_checkpoint", "wandb_project", "run_name", "logging_steps", "save_total_limit", "num_processes",
+    "gradient_checkpointing", "memory_budget", "on_error",
 }  # fmt: skip
 
 
@@ -32,8 +38,10 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
 
     Nothing is written before data, model and settings have been checked. Raises ZhsentiError for a user's mistake.
     """
-    console = Console(stderr=True, highlight=False)
+    processes = Processes()
+    console = Console(stderr=True, highlight=False, quiet=not processes.is_main)
     output_dir = Path(config.output_dir or f"experiments/{method_name}")
+    adapter = output_dir / "lora_adapter"
     task = config.resolved_task()
     check_writable(output_dir)
     for name, origin in (sources or {}).items():
@@ -47,58 +55,96 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
 
     from zhsenti.training.session import Session  # torch and transformers: seconds, paid after the data is known good
 
-    session = Session(config, task, method_name, train_rows, dev_rows)
-    identity = {
-        **{k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY},
+    session = Session(config, task, method_name, train_rows, dev_rows, processes)
+    identity = _identity(config, session, processes, rows_sha256([*train_rows, *dev_rows]))
+    session.check_space(output_dir)
+    if config.resume_from_checkpoint not in ("auto", "none"):
+        session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)  # before anything is written
+    with contextlib.ExitStack() as held:
+        if processes.is_main:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_run(output_dir))
+        notes = processes.from_main(lambda: sweep(output_dir, adapter))
+        checkpoint, found = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
+        for note in [*notes, *found]:
+            console.print(f"  {note}", markup=False, soft_wrap=True)
+        _show_plan(console, session, splits, task)
+        if checkpoint is None:
+            kept = processes.from_main(lambda: _set_aside(output_dir))
+            if kept:
+                console.print(f"  上一次的结果已移到 {kept}", markup=False, soft_wrap=True)
+        try:
+            result = session.run(output_dir, checkpoint, identity, console)
+        except KeyboardInterrupt as stop:
+            _say_how_to_go_on(console, output_dir)
+            session.log.write("stop", signal=stop.exit_code - 128 if isinstance(stop, Interrupted) else 2)
+            raise
+        if processes.is_main:
+            _finish(adapter, config, session, splits, result)
+            low, high = result["dev_accuracy_interval"]
+            console.print(
+                f"完成：验证准确率 {result['dev_accuracy']:.2%}"
+                f"（n={len(dev_rows)}，95 % 区间 {low:.2%}–{high:.2%}），"
+                f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。\n适配器：{adapter}",
+                markup=False,
+                soft_wrap=True,
+            )
+        processes.leave()
+    return adapter
+
+
+def _identity(config: TrainConfig, session: Any, processes: Processes, data: str) -> dict[str, Any]:
+    """What may not change between a run and its resumption: all that decides the weights."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
+    decided = {
+        "method": session.method.name,
         "precision": session.precision.name,
         "use_qlora": session.base["use_qlora"],
-        "max_length": task.max_length,
-        "method": method_name,
+        "processes": processes.count,
+    }
+    task = session.method.task
+    return {
+        "config": {**settings, **decided, "max_length": task.max_length},
         "task": task.to_dict(),
-        "data": rows_sha256([*train_rows, *dev_rows]),
+        "data": data,
         "base": session.base["revision"],
     }
-    checkpoint, notes = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
-    for note in notes:
-        console.print(f"  {note}", markup=False, soft_wrap=True)
-    _show_plan(console, session, splits, task)
 
-    if checkpoint is None:
-        kept = _set_aside(output_dir)
-        if kept:
-            console.print(f"  上一次的结果已移到 {kept}", markup=False, soft_wrap=True)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        result = session.run(output_dir, checkpoint, identity, console)
-    except KeyboardInterrupt:
-        console.print("已中断。继续训练：同一条命令加 --resume_from_checkpoint auto")
-        raise
 
-    adapter = output_dir / "lora_adapter"
+def _say_how_to_go_on(console: Console, output_dir: Path) -> None:
+    console.print(
+        f"已停止，{last_whole(output_dir)}。继续训练：同一条命令加 --resume_from_checkpoint auto",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _finish(adapter: Path, config: TrainConfig, session: Any, splits: DatasetSplits, result: dict[str, Any]) -> None:
+    """Write the adapter folder and the log's last line."""
     data = {
         "name": splits.name,
         "sha256": splits.sha256,
-        "n_train": len(train_rows),
-        "n_dev": len(dev_rows),
+        "n_train": len(session.train_rows),
+        "n_dev": len(session.dev_rows),
         **{f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name in _DATA_KEYS},
     }
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _DATA_KEYS}
     training = {"settings": {**settings, "task": None}, "result": result}
-    save_artifact(adapter, session.network, Manifest(method_name, task, session.base, data, training))
+    method = session.method
+    try:
+        save_artifact(adapter, session.network, Manifest(method.name, method.task, session.base, data, training))
+    except (OSError, *session.disk_errors) as error:
+        raise TrainingError(
+            "训练完成了，但适配器写不进磁盘",
+            found=f"{str(error).splitlines()[0][:160]}；{last_whole(adapter.parent)}",
+            todo="腾出空间后，同一条命令加 --resume_from_checkpoint auto：接着最后的检查点，只补没存下的部分。",
+        ) from error
     session.log.write(
         "summary", adapter=str(adapter), data=data, base=session.base, versions=library_versions(), **result
     )
-    low, high = result["dev_accuracy_interval"]
-    console.print(
-        f"完成：验证准确率 {result['dev_accuracy']:.2%}（n={len(dev_rows)}，95 % 区间 {low:.2%}–{high:.2%}），"
-        f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。\n适配器：{adapter}",
-        markup=False,
-        soft_wrap=True,
-    )
-    return adapter
 
 
-_DATA_KEYS = {"dataset", "text_column", "label_column", "aspect_column", "duplicates", "conflicts", "seed"}
+_DATA_KEYS = {"dataset", "text_column", "label_column", "aspect_column", "duplicates", "conflicts", "on_error", "seed"}
 
 
 def _limit(rows: list[Example], limit: int, seed: int, task: SentimentTask, where: str) -> list[Example]:
@@ -161,8 +207,7 @@ def _set_aside(output_dir: Path) -> Path | None:
     ]
     if not earlier:
         return None
-    kept = output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}"
-    kept.mkdir()
+    kept = fresh_folder(output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}")
     for path in earlier:
         path.rename(kept / path.name)
     if (output_dir / "lora_adapter").is_dir():
@@ -175,5 +220,14 @@ def main(argv: list[str] | None, method_name: str) -> int:
     from zhsenti.config import parse
 
     config, sources = parse(TrainConfig, argv, f"微调中文情感分类器（{method_name}）")
+    if config.num_processes > 1 and not is_started():
+        words = sys.argv[1:] if argv is None else argv
+        output_dir = Path(config.output_dir or f"experiments/{method_name}")
+        return launch(config.num_processes, [_script(method_name), *words], output_dir)
     train(config, method_name, sources)
     return 0
+
+
+def _script(method_name: str) -> str:
+    name = {"label_scoring": "train_label_scoring.py", "classifier_head": "train_classifier.py"}[method_name]
+    return str(Path(__file__).resolve().parents[2] / "scripts" / name)

@@ -10,26 +10,21 @@ from typing import Any
 
 from rich.console import Console
 from scipy.stats import binomtest
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import Example
-from zhsenti.errors import ConfigError
+from zhsenti.errors import ConfigError, Interrupted, TrainingError
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
 from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, pick_device, pick_precision, unwrap
 from zhsenti.models.decoder import is_known
 from zhsenti.models.sources import resolve_model
 from zhsenti.training.batching import LengthBucketSampler
-from zhsenti.training.checkpoints import check_same_run, find_checkpoint, saved_micro_tokens
-from zhsenti.training.loop import (
-    FinalCheckpoint,
-    ProgressView,
-    ResultsLog,
-    SentimentTrainer,
-    accuracy,
-    peak_memory_bytes,
-)
+from zhsenti.training.callbacks import EarlyStop, FinalCheckpoint, ProgressView, ResultsLog, StopWhenAsked
+from zhsenti.training.checkpoints import STATE, check_same_run, find_checkpoint, read_mark, step_of
+from zhsenti.training.endings import StopRequest, check_space
+from zhsenti.training.loop import DISK_ERRORS, SentimentTrainer, best_weights, peak_memory_bytes, put_adapter
 from zhsenti.training.plan import (
     Fit,
     Plan,
@@ -40,11 +35,16 @@ from zhsenti.training.plan import (
     parse_bytes,
     smallest_fit,
 )
+from zhsenti.training.processes import Processes, is_lost_peer
 from zhsenti.training.tracking import trackers
+
+BYTES_OF_TRAINED_WEIGHT = 16  # in a checkpoint: float32 weight, best weight so far, Adam's two moments
 
 
 class Session:
     """Everything a run needs in memory; ``run`` trains and returns the result summary."""
+
+    disk_errors = DISK_ERRORS
 
     def __init__(
         self,
@@ -53,8 +53,9 @@ class Session:
         method_name: str,
         train_rows: list[Example],
         dev_rows: list[Example],
+        processes: Processes,
     ) -> None:
-        self.config, self.train_rows, self.dev_rows = config, train_rows, dev_rows
+        self.config, self.train_rows, self.dev_rows, self.processes = config, train_rows, dev_rows, processes
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
         tokenizer = Tokenizer(model.path)
@@ -90,6 +91,13 @@ class Session:
         self.total_steps = max(1, math.ceil(len(self.sampler) * config.num_epochs))
         self.eval_steps = min(config.eval_steps or len(self.sampler), self.total_steps)
         parameters = list(network.parameters())
+        processes.copy_from_main([p for p in parameters if p.requires_grad])
+        if config.fsdp:
+            if processes.count == 1 or fit.qlora:
+                found = "一个进程" if processes.count == 1 else "4 比特基座"
+                expected = "--num_processes 至少 2，16 或 32 位的基座"
+                raise ConfigError("--fsdp 用不上", expected=expected, found=found, todo="去掉 --fsdp。")
+            self.scorer.shard_base(processes.count)
         self.plan = Plan(
             fit,
             budget,
@@ -103,13 +111,17 @@ class Session:
                 checkpointing=fit.checkpointing,
                 dtype=self.precision.dtype,
                 device=self.device,
-            ),
+            )
+            / (processes.count if self.device.type == "cuda" else 1),
         )
 
     def _fit(self, shape: Shape, longest: int) -> tuple[float, Fit]:
         """The memory budget and how training fits it. Raises ConfigError when a budget given is too small."""
         config, device = self.config, self.device.type
-        budget = parse_bytes(config.memory_budget) if config.memory_budget else 0.9 * free_memory(self.device)
+        if config.memory_budget:
+            budget = parse_bytes(config.memory_budget)
+        else:  # GPUs are one a process; a machine's memory is for all
+            budget = 0.9 * free_memory(self.device) / (self.processes.count if device == "cpu" else 1)
         options: dict[str, Any] = {
             "longest": longest,
             "device": device,
@@ -131,13 +143,20 @@ class Session:
         return budget, least
 
     def find_checkpoint(self, wanted: str, output_dir: Path, identity: dict[str, Any]) -> tuple[Path | None, list[str]]:
-        checkpoint, notes = find_checkpoint(wanted, output_dir)
+        checkpoint, notes = self.processes.from_main(
+            lambda: find_checkpoint(wanted, output_dir, self.config.save_total_limit)
+        )
         if checkpoint is not None:
             check_same_run(checkpoint, identity)
             if not self.config.memory_budget:
-                fit = dataclasses.replace(self.plan.fit, micro_tokens=saved_micro_tokens(checkpoint))
+                fit = dataclasses.replace(self.plan.fit, micro_tokens=int(read_mark(checkpoint)["micro_tokens"]))
                 self.plan = dataclasses.replace(self.plan, fit=fit)
         return checkpoint, notes
+
+    def check_space(self, output_dir: Path) -> None:
+        """Raises TrainingError when the disk cannot hold what this run will write."""
+        folders = self.config.save_total_limit + 2  # one more while the next is written, and the adapter
+        check_space(output_dir, folders * BYTES_OF_TRAINED_WEIGHT * self.plan.trainable)
 
     def notices(self) -> list[str]:
         """Chinese lines the user should read before this run starts."""
@@ -154,6 +173,8 @@ class Session:
             )
         if not is_known(unwrap(self.network).model):
             lines.append("这一类模型没有快速实现，走 transformers 的通用路径：慢一些，内存多一些。")
+        elif self.config.fsdp:
+            lines.append("基座分到各进程（FSDP），走 transformers 的通用路径：慢一些，激活占的内存比估计多。")
         elif self.config.lora_dropout > 0:
             lines.append("lora_dropout 大于 0 时走通用路径：慢约一半，内存可达估计的数倍。")
         return lines
@@ -161,46 +182,29 @@ class Session:
     def run(
         self, output_dir: Path, checkpoint: Path | None, identity: dict[str, Any], console: Console
     ) -> dict[str, Any]:
-        config = self.config
-        self.log = ResultsLog(output_dir / "train_results.json")
-        callbacks = [
-            self.log,
-            ProgressView(),
-            FinalCheckpoint(),
-            *trackers(output_dir, config.wandb_project, config.run_name, lambda line: console.print(f"  {line}")),
-        ]
-        if config.early_stopping:
-            callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.early_stopping))
-        trainer = SentimentTrainer(
-            model=self.scorer,
-            args=self._arguments(output_dir),
-            train_dataset=self.train_items,
-            eval_dataset=self.dev_items,
-            compute_metrics=accuracy,
-            callbacks=callbacks,
-            sampler=self.sampler,
-            micro_tokens=self.plan.fit.micro_tokens,
-            identity=identity,
-            keep=config.save_total_limit,
-        )
+        """Train to the end, with the best weights in the network then; the result's summary.
+
+        Raises Interrupted after a signal, when the step is done and saved, and TrainingError when the run cannot go on.
+        """
+        self.log = ResultsLog(output_dir / "train_results.json" if self.processes.is_main else None)
         self.log.write(
             "resume" if checkpoint else "start", checkpoint=str(checkpoint) if checkpoint else None, **identity
         )
-        started, first_step = time.monotonic(), _step_of(checkpoint)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        started, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
+        state = self._finished(checkpoint) or self._train(output_dir, checkpoint, identity, console)
         seconds = time.monotonic() - started
 
-        best = float(trainer.state.best_metric or 0.0)
+        best = float(state.best_metric or 0.0)
         correct = round(best * len(self.dev_items))
         interval = binomtest(correct, len(self.dev_items)).proportion_ci(method="wilson")
-        reviews = (trainer.state.global_step - first_step) * self.effective_batch
+        reviews = (state.global_step - first_step) * self.effective_batch
         return {
             "dev_accuracy": best,
             "dev_accuracy_interval": [float(interval.low), float(interval.high)],
             "n_train": len(self.train_items),
             "n_dev": len(self.dev_items),
-            "best_step": trainer.state.best_global_step,
-            "steps": trainer.state.global_step,
+            "best_step": state.best_global_step,
+            "steps": state.global_step,
             "seconds": round(seconds, 1),
             "reviews_per_second": round(reviews / seconds, 3),
             "peak_memory_gb": round(peak_memory_bytes() / 1e9, 2),
@@ -210,9 +214,74 @@ class Session:
             "estimated_memory_gb": round(self.plan.fit.memory / 1e9, 2),
         }
 
+    def _finished(self, checkpoint: Path | None) -> TrainerState | None:
+        """The state of a run that had come to its end before it was cut, with its best weights put back; else None."""
+        if checkpoint is None:
+            return None
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        stopped = self.config.early_stopping and EarlyStop(self.config.early_stopping).is_due(state.log_history)
+        if state.global_step < self.total_steps and not stopped:
+            return None
+        put_adapter(self.network, best_weights(checkpoint), checkpoint)
+        return state
+
+    def _train(
+        self, output_dir: Path, checkpoint: Path | None, identity: dict[str, Any], console: Console
+    ) -> TrainerState:
+        config, processes = self.config, self.processes
+
+        def say(line: str) -> None:
+            console.print(line, markup=False, soft_wrap=True)
+
+        with StopRequest() as stop:
+            callbacks: list[TrainerCallback] = [StopWhenAsked(lambda: bool(processes.any(stop.signal)))]
+            if processes.is_main:
+                callbacks += [self.log, ProgressView()]
+            callbacks.append(FinalCheckpoint())
+            if config.early_stopping:
+                callbacks.append(EarlyStop(config.early_stopping))
+            if processes.is_main:
+                callbacks += trackers(output_dir, config.wandb_project, config.run_name, lambda line: say(f"  {line}"))
+            trainer = SentimentTrainer(
+                model=self.scorer,
+                args=self._arguments(output_dir),
+                train_dataset=self.train_items,
+                eval_dataset=self.dev_items,
+                callbacks=callbacks,
+                sampler=self.sampler,
+                micro_tokens=self.plan.fit.micro_tokens,
+                identity=identity,
+                keep=config.save_total_limit,
+                rows=[row.row for row in self.train_rows],
+                processes=processes,
+                say=say,
+            )
+            try:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            except RuntimeError as error:
+                if processes.count > 1 and is_lost_peer(error):
+                    raise TrainingError(
+                        "另一个训练进程不在了，这个进程也停下", todo="同一条命令加 --resume_from_checkpoint auto 继续。"
+                    ) from error
+                raise
+            finally:
+                for callback in callbacks:
+                    if isinstance(callback, ProgressView):
+                        callback.bar.stop()
+            fit = dataclasses.replace(
+                self.plan.fit, micro_tokens=trainer.micro_tokens, checkpointing=self.scorer.checkpointing
+            )
+            self.plan = dataclasses.replace(self.plan, fit=fit)
+            unfinished = trainer.state.global_step < self.total_steps
+            signal = processes.any(stop.signal)
+            if signal and unfinished:
+                raise Interrupted(signal)
+        trainer.restore_best()
+        return trainer.state
+
     def _arguments(self, output_dir: Path) -> TrainingArguments:
         config = self.config
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(output_dir),
             num_train_epochs=config.num_epochs,
             max_steps=self.total_steps,
@@ -228,15 +297,13 @@ class Session:
             save_steps=self.eval_steps,
             logging_steps=min(config.logging_steps, self.total_steps),  # a short run shows its loss too
             logging_nan_inf_filter=False,
-            load_best_model_at_end=True,
             metric_for_best_model="accuracy",
             greater_is_better=True,
-            restore_callback_states_from_checkpoint=bool(config.early_stopping),
             bf16=self.precision.name == "bf16",
             fp16=self.precision.name == "fp16",
             use_cpu=self.device.type == "cpu",
             dataloader_pin_memory=self.device.type == "cuda",
-            ddp_find_unused_parameters=False,
+            ddp_backend="gloo" if self.processes.count > 1 and self.device.type == "cpu" else None,
             label_names=["labels"],
             remove_unused_columns=False,
             seed=config.seed,
@@ -244,10 +311,9 @@ class Session:
             disable_tqdm=True,
             run_name=config.run_name,
         )
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[-1]) if checkpoint else 0
+        if arguments.n_gpu > 1:  # several GPUs are used by several processes (--num_processes), never by DataParallel
+            arguments._n_gpu = 1
+        return arguments
 
 
 def _numel(parameter: Any) -> int:

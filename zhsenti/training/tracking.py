@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import netrc
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from transformers import TrainerCallback
+
+from zhsenti.training.login import wandb_logged_in
 
 
 def trackers(output_dir: Path, project: str, run_name: str | None, say: Callable[[str], None]) -> list[TrainerCallback]:
@@ -17,23 +18,50 @@ def trackers(output_dir: Path, project: str, run_name: str | None, say: Callable
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback, WandbCallback
 
-    callbacks: list[TrainerCallback] = [TensorBoardCallback(SummaryWriter(str(output_dir / "tensorboard")))]
+    callbacks: list[TrainerCallback] = []
+    try:
+        callbacks.append(Expendable(TensorBoardCallback(SummaryWriter(str(output_dir / "tensorboard"))), say))
+        threading.excepthook = _quiet_for_tensorboard
+    except OSError as error:
+        say(f"TensorBoard 写不了（{error.strerror}），本次不记；训练不受影响。")
     if wandb_logged_in() and _start_wandb(output_dir, project, run_name, say):
-        callbacks.append(WandbCallback())
+        callbacks.append(Expendable(WandbCallback(), say))
     return callbacks
 
 
-def wandb_logged_in() -> bool:
-    """True when a key is set (WANDB_API_KEY, or the netrc that ``wandb login`` writes) and W&B is not disabled."""
-    if os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
-        return False
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+class Expendable(TrainerCallback):
+    """A tracker that may fail (a full disk, a lost network) without costing the run; it is then left out."""
+
+    def __init__(self, inner: TrainerCallback, say: Callable[[str], None]) -> None:
+        self.inner, self.say, self.failed = inner, say, False
+
+    def _pass_on(self, event: str, *args: Any, **kwargs: Any) -> None:
+        if self.failed:
+            return
+        try:
+            getattr(self.inner, event)(*args, **kwargs)
+        except Exception as error:
+            self.failed = True
+            name = type(self.inner).__name__.removesuffix("Callback")
+            self.say(f"{name} 记不下去了，不再记录（{type(error).__name__}：{error}）；训练不受影响。")
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_train_begin", *args, **kwargs)
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_log", *args, **kwargs)
+
+    def on_save(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_save", *args, **kwargs)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_train_end", *args, **kwargs)
+
+
+def _quiet_for_tensorboard(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises what the disk says to nobody; ``Expendable`` sees the same error and says it."""
+    if not (type(failure.thread).__name__ == "_AsyncWriterThread" and isinstance(failure.exc_value, OSError)):
+        threading.__excepthook__(failure)
 
 
 def _start_wandb(output_dir: Path, project: str, run_name: str | None, say: Callable[[str], None]) -> bool:

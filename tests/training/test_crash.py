@@ -1,0 +1,113 @@
+"""SIGKILL anywhere, then resume: the weights are those of the run that was left alone, to the bit."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.training.doomed import outcome, run, start, wait_for
+from zhsenti.artifact import load_manifest
+from zhsenti.training.checkpoints import checkpoints, fault_of
+
+pytestmark = pytest.mark.crash
+RESUME = ["--resume_from_checkpoint", "auto"]
+
+
+@pytest.fixture(scope="module")
+def short(command):
+    """argv of a run of 4 updates with checkpoints at 2 and 4, of which one is kept; dropout shows a lost RNG."""
+    return lambda output, *more: command(output, "--max_train_samples", "64", *more)
+
+
+def weights(output: Path) -> dict:
+    return load_file(output / "lora_adapter" / "adapter_model.safetensors")
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(short, tmp_path_factory):
+    """The run that nobody disturbs, and the file operations it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    log = folder / "operations"
+    done = run(short(folder / "run"), folder / "log", count_in=str(log))
+    assert done.code == 0, done.said
+    return folder / "run", log.read_text(encoding="utf-8").splitlines()
+
+
+def check_resumes(output: Path, log: Path, argv: list[str], whole: Path) -> None:
+    for checkpoint in checkpoints(output):
+        assert not fault_of(checkpoint), "what is called a checkpoint is whole"
+    done = run([*argv, *RESUME], log)
+    assert done.code == 0, done.said
+    assert "Traceback" not in done.said
+    assert same(weights(output), weights(whole)), "other weights than without the kill"
+    (last,), (expected,) = checkpoints(output), checkpoints(whole)
+    assert last.name == expected.name
+    for name in ("adapter_model.safetensors", "best_adapter.safetensors"):
+        assert (last / name).exists() == (expected / name).exists()
+        assert not (last / name).exists() or same(load_file(last / name), load_file(expected / name))
+    load_manifest(output / "lora_adapter")
+    hidden = sorted(p.name for p in output.iterdir() if p.name.startswith(".") and p.name != ".lock")
+    assert not hidden, "something unfinished was left"
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_kill_at_every_file_operation(short, whole, tmp_path, half):
+    """Two halves, so that a failure is found sooner; two runs at a time on two cores."""
+    folder, operations = whole
+    assert len(operations) > 60, operations
+    assert {line.split()[0] for line in operations} >= {"open", "os.rename", "os.mkdir", "fsync", "before", "half"}
+
+    def kill_and_resume(number: int) -> None:
+        output, log = tmp_path / str(number), tmp_path / f"{number}.log"
+        argv = short(output)
+        done = run(argv, log, kill_at=number)
+        assert done.code == -signal.SIGKILL, f"operation {number} ({operations[number - 1]}) never came: {done.said}"
+        try:
+            check_resumes(output, log, argv, folder)
+        except AssertionError as error:
+            raise AssertionError(f"killed at operation {number}: {operations[number - 1]}") from error
+        shutil.rmtree(output)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(kill_and_resume, range(1 + half, len(operations) + 1, 2)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_again_and_again_at_random_moments(short, whole, tmp_path, seed):
+    """A run that is killed until it gets through, each time at another moment of its life."""
+    folder, _ = whole
+    chance, output, log = random.Random(seed), tmp_path / "run", tmp_path / "log"
+    argv, kills = short(output), 0
+    while kills < 6:
+        process = start([*argv, *RESUME], log, slow_steps=0.05)
+        wait_for(log, "内存安排")
+        time.sleep(chance.uniform(0.0, 0.6))
+        process.kill()
+        kills += outcome(process, log).code == -signal.SIGKILL
+    check_resumes(output, log, argv, folder)
+
+
+def test_a_killed_run_gives_its_folder_free(command, tmp_path):
+    output, log = tmp_path / "run", tmp_path / "log"
+    first = start(command(output), log, slow_steps=1.0)
+    wait_for(log, "步 1/")
+    second = run(command(output), tmp_path / "second")
+    assert second.code == 2
+    assert "另一个训练正在使用" in second.said
+    assert "Traceback" not in second.said
+    assert not list(output.glob("previous-*")), "the second run touched the first one's files"
+    first.kill()
+    outcome(first, log)
+    third = run(command(output), tmp_path / "third")
+    assert third.code == 0, third.said

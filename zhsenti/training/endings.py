@@ -1,0 +1,101 @@
+"""How a run may end before its time: asked to stop, out of memory, out of disk, or a folder that is taken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from zhsenti.errors import TrainingError
+
+LOCK = ".lock"
+MARGIN_BYTES = 50e6  # log, TensorBoard, rounding of blocks
+AT_ONCE_SECONDS = 1.0  # a launcher and the terminal may both pass on one Ctrl-C
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class StopRequest:
+    """While active, the first SIGINT, SIGTERM or SIGHUP is only remembered (``signal``); a second one ends the process.
+
+    A signal the caller ignores (nohup) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.signal:
+            self.signal, self._since = number, now
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, "\n收到停止信号：做完这一步、存好检查点就停；再来一次立即停止。\n".encode())
+        elif now - self._since > AT_ONCE_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+@contextmanager
+def only_run(output_dir: Path) -> Iterator[None]:
+    """Hold ``output_dir`` for this run; the lock goes with the process, however it ends. Raises TrainingError."""
+    lock = FileLock(output_dir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(
+            f"另一个训练正在使用 {output_dir}", todo="等它结束，或用 --output_dir 换一个目录。"
+        ) from None
+    except NotImplementedError:
+        raise TrainingError(
+            f"{output_dir} 所在的文件系统不支持文件锁", todo="换一个本地磁盘上的 --output_dir。"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_space(output_dir: Path, needed: float) -> None:
+    """Raises TrainingError when ``output_dir``'s disk cannot hold ``needed`` bytes of checkpoints and adapter."""
+    place = output_dir.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed + MARGIN_BYTES:
+        raise TrainingError(
+            f"磁盘空间不够存检查点：{output_dir}",
+            expected=f"至少 {(needed + MARGIN_BYTES) / 1e6:,.0f} MB",
+            found=f"剩 {free / 1e6:,.0f} MB",
+            todo="腾出空间，减小 --save_total_limit，或用 --output_dir 换一个位置。",
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA's own error, Python's, and torch's plain RuntimeError for a failed malloc."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+    )

@@ -1,0 +1,148 @@
+"""One training run in several processes: torch.distributed underneath, torch's elastic agent to start them.
+
+Every process sees the same updates and computes gradients of its share of the reviews; gradients are summed, so an
+update is what one process would compute, up to the order of sums.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from zhsenti.errors import ConfigError, TrainingError
+
+RENDEZVOUS_SECONDS = 300  # how long the others may take to load the model
+
+
+class Processes:
+    """This process among those of the run, as torchrun's environment names them; alone when it names none.
+
+    rank  0 speaks, writes and decides;  count  of processes.  Every method but ``share`` must be called by all of them.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.count > 1:
+            self._join()
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def _join(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        if not dist.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(seconds=RENDEZVOUS_SECONDS))
+
+    def leave(self) -> None:
+        """The orderly end: nobody goes before all are done."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def share(self, items: list[Any]) -> list[Any]:
+        """This process's part; neighbours in length go to different processes."""
+        return items[self.rank :: self.count]
+
+    def sum(self, tensors: Iterable[Any]) -> None:
+        """Replace every tensor by its sum over the processes, in one message; the same bits everywhere."""
+        if self.count == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        tensors = list(tensors)
+        flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.detach().copy_(part.view_as(tensor))
+
+    def copy_from_main(self, tensors: list[Any]) -> None:
+        """Give ``tensors`` everywhere the values they have in process 0."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            for tensor in tensors:
+                dist.broadcast(tensor.data, src=0)
+
+    def from_main(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns in process 0, in every process."""
+        box = [make() if self.is_main else None]
+        if self.count > 1:
+            import torch.distributed as dist
+
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def any(self, value: Any) -> Any:
+        """The first process's value that is true, or the last one's; the same everywhere."""
+        if self.count == 1:
+            return value
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return next((v for v in values if v), value)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because another process is gone."""
+    signs = ("Connection closed", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL", "DistNetworkError")
+    text = f"{type(error).__name__} {error}"
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def is_started() -> bool:
+    """Whether this process is one of several that torchrun (or ``launch``) started."""
+    return "RANK" in os.environ
+
+
+def launch(count: int, argv: list[str], output_dir: Path) -> int:
+    """Run this very command in ``count`` processes of this machine; the exit code of the whole.
+
+    All of them end when one does not end well. Raises ConfigError when there are fewer GPUs than processes, and
+    TrainingError when a process was killed.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    gpus = torch.cuda.device_count()
+    if gpus and count > gpus:
+        raise ConfigError("进程多于显卡", expected=f"--num_processes 至多 {gpus}", found=str(count))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (1 if gpus else count))))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.5,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    try:
+        elastic_launch(config, sys.executable)(*argv)
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except ChildFailedError as error:
+        rank, first = error.get_first_failure()
+        if first.exitcode > 0:  # it has said why
+            return first.exitcode
+        raise TrainingError(
+            f"第 {rank} 个训练进程被信号 {-first.exitcode} 杀掉，其余进程已一起停下",
+            todo=f"多半是内存不足。继续训练：同一条命令加 --resume_from_checkpoint auto（{output_dir}）。",
+        ) from None
+    return 0
