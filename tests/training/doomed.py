@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
+from zhsenti.artifact import load_manifest
+from zhsenti.training.checkpoints import checkpoints, fault_of
+
+RESUME = ["--resume_from_checkpoint", "auto"]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.training.doomed", "zhsenti.training.session", "zhsenti.training.run", "peft"])
 
@@ -39,6 +45,34 @@ def outcome(process: Any, log: Path, timeout: float = 300) -> Outcome:
 
 def run(argv: list[str], log: Path, **hooks: Any) -> Outcome:
     return outcome(start(argv, log, **hooks), log)
+
+
+def weights(output: Path) -> dict[str, Any]:
+    """The adapter that a run has saved."""
+    return load_file(output / "lora_adapter" / "adapter_model.safetensors")
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Bit for bit."""
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+def check_resumes(output: Path, log: Path, argv: list[str], whole: Path, **hooks: Any) -> None:
+    """The killed run ``argv`` in ``output`` goes on and ends as the one in ``whole`` that nobody disturbed."""
+    for checkpoint in checkpoints(output):
+        assert not fault_of(checkpoint), "what is called a checkpoint is whole"
+    done = run([*argv, *RESUME], log, **hooks)
+    assert done.code == 0, done.said
+    assert "Traceback" not in done.said
+    assert same(weights(output), weights(whole)), "other weights than without the kill"
+    (last,), (expected,) = checkpoints(output), checkpoints(whole)
+    assert last.name == expected.name
+    for name in ("adapter_model.safetensors", "best_adapter.safetensors"):
+        assert (last / name).exists() == (expected / name).exists()
+        assert not (last / name).exists() or same(load_file(last / name), load_file(expected / name))
+    load_manifest(output / "lora_adapter")
+    hidden = sorted(p.name for p in output.iterdir() if p.name.startswith(".") and p.name != ".lock")
+    assert not hidden, "something unfinished was left"
 
 
 def wait_for(path: Path, text: str, timeout: float = 120) -> None:

@@ -7,31 +7,18 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
-from tests.training.doomed import outcome, run, start, wait_for
-from zhsenti.artifact import load_manifest
-from zhsenti.training.checkpoints import checkpoints, fault_of
+from tests.training.doomed import RESUME, check_resumes, outcome, run, start, wait_for
 
 pytestmark = pytest.mark.crash
-RESUME = ["--resume_from_checkpoint", "auto"]
 
 
 @pytest.fixture(scope="module")
 def short(command):
     """argv of a run of 4 updates with checkpoints at 2 and 4, of which one is kept; dropout shows a lost RNG."""
     return lambda output, *more: command(output, "--max_train_samples", "64", *more)
-
-
-def weights(output: Path) -> dict:
-    return load_file(output / "lora_adapter" / "adapter_model.safetensors")
-
-
-def same(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +29,6 @@ def whole(short, tmp_path_factory):
     done = run(short(folder / "run"), folder / "log", count_in=str(log))
     assert done.code == 0, done.said
     return folder / "run", log.read_text(encoding="utf-8").splitlines()
-
-
-def check_resumes(output: Path, log: Path, argv: list[str], whole: Path) -> None:
-    for checkpoint in checkpoints(output):
-        assert not fault_of(checkpoint), "what is called a checkpoint is whole"
-    done = run([*argv, *RESUME], log)
-    assert done.code == 0, done.said
-    assert "Traceback" not in done.said
-    assert same(weights(output), weights(whole)), "other weights than without the kill"
-    (last,), (expected,) = checkpoints(output), checkpoints(whole)
-    assert last.name == expected.name
-    for name in ("adapter_model.safetensors", "best_adapter.safetensors"):
-        assert (last / name).exists() == (expected / name).exists()
-        assert not (last / name).exists() or same(load_file(last / name), load_file(expected / name))
-    load_manifest(output / "lora_adapter")
-    hidden = sorted(p.name for p in output.iterdir() if p.name.startswith(".") and p.name != ".lock")
-    assert not hidden, "something unfinished was left"
 
 
 @pytest.mark.parametrize("half", [0, 1])

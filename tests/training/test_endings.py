@@ -14,23 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.doomed import outcome, run, start, wait_for
+from tests.training.doomed import RESUME, outcome, run, same, start, wait_for, weights
 from zhsenti.errors import TrainingError
 from zhsenti.training import endings, session
 from zhsenti.training.checkpoints import MARK, checkpoints, fault_of, find_checkpoint, prune
 from zhsenti.training.endings import check_space, is_out_of_memory
 from zhsenti.training.loop import SentimentTrainer
 from zhsenti.training.run import train
-
-RESUME = ["--resume_from_checkpoint", "auto"]
-
-
-def weights(output: Path) -> dict:
-    return load_file(output / "lora_adapter" / "adapter_model.safetensors")
-
-
-def same(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
 def events(folder: Path, kind: str) -> list[dict]:

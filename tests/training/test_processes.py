@@ -12,15 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safetensors.torch import load_file
 
-from tests.training.doomed import run, wait_for
+from tests.training.doomed import RESUME, run, same, wait_for, weights
 from zhsenti.errors import ConfigError
 from zhsenti.training import processes
 from zhsenti.training.checkpoints import checkpoints, fault_of, random_state_file
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUME = ["--resume_from_checkpoint", "auto"]
 
 
 def launch(argv: list[str], log: Path, count: int = 2) -> subprocess.Popen:
@@ -36,10 +34,6 @@ def finish(process: subprocess.Popen, log: Path) -> tuple[int, str]:
 def losses(output: Path) -> list[float]:
     lines = (output / "train_results.json").read_text(encoding="utf-8").splitlines()
     return [entry["loss"] for entry in map(json.loads, lines) if entry["event"] == "train"]
-
-
-def weights(output: Path) -> dict:
-    return load_file(output / "lora_adapter" / "adapter_model.safetensors")
 
 
 def workers(parent: int) -> list[psutil.Process]:
@@ -96,8 +90,7 @@ def test_a_stopped_pair_resumes_to_the_same_bits(both, command, tmp_path):
     code, said = finish(launch([*argv, *RESUME], log), log)
     assert code == 0, said
     assert "续训" in said
-    a, b = weights(two), weights(output)
-    assert all(a[name].equal(b[name]) for name in a)
+    assert same(weights(two), weights(output))
 
 
 def test_another_number_of_processes_is_another_run(both, command):
