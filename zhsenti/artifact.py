@@ -83,7 +83,7 @@ def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in (name, CARD):
             files[path.name] = file_sha256(path)
-            with path.open("rb") as stream:
+            with path.open("r+b") as stream:  # Windows syncs only what may be written
                 os.fsync(stream.fileno())
     write_json(folder / name, {**values, "files": files})
     sync_folder(folder)
@@ -104,9 +104,9 @@ def broken_files(folder: Path, files: dict[str, str]) -> list[str]:
 def _is_whole(folder: Path, name: str, digest: str) -> bool:
     try:
         refuse_name(name)
-    except ValueError:
+        return (folder / name).is_file() and file_sha256(folder / name) == digest
+    except (ValueError, OSError):  # what cannot be read is not whole
         return False
-    return (folder / name).is_file() and file_sha256(folder / name) == digest
 
 
 def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:

@@ -71,7 +71,11 @@ def swap_in(new: Path, folder: Path) -> None:
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     sync_folder(folder.parent)
 

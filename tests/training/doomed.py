@@ -32,6 +32,7 @@ class Outcome:
 
 def start(argv: list[str], log: Path, *, method: str = "label_scoring", **hooks: Any) -> Any:
     """A training process; ``hooks`` go to ``_prepare``."""
+    log.write_bytes(b"")  # before the process does it itself: nobody may read the last run's words
     process = CONTEXT.Process(target=_run, args=(argv, str(log), method, hooks))
     process.start()
     return process
@@ -89,12 +90,11 @@ def _run(argv: list[str], log: str, method: str, hooks: dict[str, Any]) -> None:
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    import torch
 
     from zhsenti.errors import exit_on_error
     from zhsenti.training.run import main
 
-    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind "&"
     _prepare(argv, **hooks)
     code = exit_on_error(lambda words: main(words, method), argv)
     sys.stdout.flush()

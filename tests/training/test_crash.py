@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.training.doomed import RESUME, check_resumes, outcome, run, start, wait_for
+from zhsenti.training.checkpoints import checkpoints, step_of
 
 pytestmark = pytest.mark.crash
 
@@ -54,18 +55,24 @@ def test_kill_at_every_file_operation(short, whole, tmp_path, half):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kill_again_and_again_at_random_moments(short, whole, tmp_path, seed):
-    """A run that is killed until it gets through, each time at another moment of its life."""
-    folder, _ = whole
+def test_kill_again_and_again_at_random_steps(command, tmp_path, seed):
+    """A run of 12 updates that is killed in one of its next steps until it gets through."""
+    longer = ["--num_epochs", "2"]
+    assert run(command(tmp_path / "whole", *longer), tmp_path / "whole.log").code == 0
     chance, output, log = random.Random(seed), tmp_path / "run", tmp_path / "log"
-    argv, kills = short(output), 0
-    while kills < 6:
-        process = start([*argv, *RESUME], log, slow_steps=0.05)
-        wait_for(log, "内存安排")
-        time.sleep(chance.uniform(0.0, 0.6))
+    argv, step, killed_at = command(output, *longer), 0, []
+    while step < 12:
+        step = min(step + chance.randint(1, 4), 12)
+        process = start([*argv, *RESUME], log, slow_steps=0.1)
+        wait_for(log, f"步 {step}/12")
+        time.sleep(chance.uniform(0.0, 0.2))
         process.kill()
-        kills += outcome(process, log).code == -signal.SIGKILL
-    check_resumes(output, log, argv, folder)
+        if outcome(process, log).code == -signal.SIGKILL:
+            killed_at.append(step)
+        last = next(iter(checkpoints(output)), None)
+        step = step_of(last) if last and step < 12 else step
+    assert len(killed_at) >= 3, killed_at
+    check_resumes(output, log, argv, tmp_path / "whole")
 
 
 def test_a_killed_run_gives_its_folder_free(command, tmp_path):

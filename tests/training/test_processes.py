@@ -65,6 +65,7 @@ def test_two_processes_train_as_one(both):
     assert said.count("完成：") == 1, "one process speaks"
     assert "Traceback" not in said
     assert "Warning" not in said
+    assert not [line for line in said.splitlines() if line.startswith(("W", "E")) and "torch/distributed" in line]
 
 
 def test_each_process_has_its_random_state_in_the_checkpoint(both):
@@ -139,6 +140,7 @@ def test_a_mistake_is_said_once_and_ends_all(command, tmp_path):
     log = tmp_path / "log"
     code, said = finish(launch([*command(tmp_path / "run"), "--lora_target_modules", "no_proj"], log), log)
     assert code == 2, said
+    assert said.count("错误：") == 1
     assert "no_proj" in said
     assert "Traceback" not in said
 
@@ -149,6 +151,16 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="进程多于显卡"):
         processes.launch(2, [], tmp_path)
+
+
+@pytest.mark.parametrize("more", [{}, {"RANK": "x", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}])
+def test_a_cluster_s_leftovers_are_one_message(monkeypatch, more):
+    for name, value in {"WORLD_SIZE": "2", **more}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="说得不全"):
+        processes.started_count()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert processes.started_count() == 1
 
 
 def test_shares_are_all_of_it():

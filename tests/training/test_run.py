@@ -165,6 +165,6 @@ def test_results_of_a_failed_save_leave_the_old_adapter(config, tmp_path, monkey
     adapter = train(config(), "label_scoring")
     before = shutil.copytree(adapter, tmp_path / "copy")
     monkeypatch.setattr("zhsenti.artifact.seal", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(TrainingError, match="适配器写不进磁盘"):
         train(config(seed=3), "label_scoring")
     assert load_manifest(adapter) == load_manifest(before)

@@ -275,7 +275,7 @@ def read_parquet(path: Path) -> Content:
 
 
 def _cells(column: Any) -> list[Any]:
-    """A column of Parquet as Python values; text that is no UTF-8 stays bytes, which ``read.text_fault`` names."""
+    """A column of Parquet as Python values; text that is no UTF-8 stays bytes, which ``Source.cell`` names."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:

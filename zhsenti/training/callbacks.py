@@ -69,6 +69,8 @@ class ResultsLog(TrainerCallback):
         self.waiting.append(line + "\n")
         try:
             size = self.path.stat().st_size if self.path.exists() else 0
+            if size and not self._ends_well():  # a power cut left half a line
+                self.waiting.insert(0, "\n")
             try:
                 with self.path.open("ab") as stream:
                     stream.write("".join(self.waiting).encode())
@@ -79,6 +81,12 @@ class ResultsLog(TrainerCallback):
         except OSError:
             return
         self.waiting.clear()
+
+    def _ends_well(self) -> bool:
+        assert self.path is not None
+        with self.path.open("rb") as stream:
+            stream.seek(-1, 2)
+            return stream.read(1) == b"\n"
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.artifact import WEIGHTS, broken_files, seal
-from zhsenti.errors import TrainingError
-from zhsenti.files import fresh_folder, recover, sync_folder, write_text
+from zhsenti.errors import TrainingError, first_line
+from zhsenti.files import fresh_folder, recover, swap_in, write_text
+from zhsenti.models.untrusted import read_json
 
 MARK = "zhsenti_checkpoint.json"
 FORMAT = 2
@@ -34,46 +35,52 @@ def random_state_file(rank: int, processes: int) -> str:
     return "rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth"
 
 
-def commit(unfinished: Path, folder: Path, identity: dict[str, Any], *, step: int, micro_tokens: int) -> None:
+def commit(
+    unfinished: Path, folder: Path, identity: dict[str, Any], *, step: int, micro_tokens: int, seconds: float
+) -> None:
     """Mark what was written to ``unfinished`` as whole and give it its name.
 
     ``identity`` has the ``SECTIONS`` of a run. ``micro_tokens`` is no part of it (it changes rounding alone), but
-    resume keeps it, so as to be bit-equal.
+    resume keeps it, so as to be bit-equal; ``seconds`` of training it took to come here.
     """
     hashes = {section: _sha256(identity[section]) for section in SECTIONS}
-    values = {"format": FORMAT, "step": step, "hashes": hashes, "identity": identity, "micro_tokens": micro_tokens}
-    seal(unfinished, MARK, values)
-    if folder.exists():  # a run that went back to an earlier checkpoint comes by here again
-        discard(folder)
-    unfinished.rename(folder)
-    sync_folder(folder.parent)
+    progress = {"step": step, "micro_tokens": micro_tokens, "seconds": round(seconds, 1)}
+    seal(unfinished, MARK, {"format": FORMAT, **progress, "hashes": hashes, "identity": identity})
+    swap_in(unfinished, folder)  # a run that went back to an earlier checkpoint comes by here again
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / MARK).read_text(encoding="utf-8"))
+    """Raises OSError, or ValueError where it is no mark of this format."""
+    mark = read_json(folder / MARK)
+    if mark.get("format") != FORMAT:
+        raise ValueError(f"是另一个版本的 zhsenti 写的（格式 {mark.get('format')}，需要 {FORMAT}）")
+    kinds: dict[str, Any] = {"step": int, "micro_tokens": int, "seconds": (int, float), "identity": dict, "files": dict}
+    if not all(isinstance(mark.get(key), kind) for key, kind in kinds.items()) or mark["micro_tokens"] < 1:
+        raise ValueError("内容不全")
+    identity = mark["identity"]
+    if not all(isinstance(identity.get(section), dict) for section in ("config", "task")):
+        raise ValueError("内容不全")
+    if {section: _sha256(identity.get(section)) for section in SECTIONS} != mark.get("hashes"):
+        raise ValueError("与它自己的校验值不符")
+    return mark
 
 
 def fault_of(folder: Path) -> str:
     """Why this checkpoint cannot be resumed (Chinese), or an empty string."""
     try:
         mark = read_mark(folder)
-        files, identity = mark["files"], mark["identity"]
-        if mark["format"] != FORMAT:
-            return f"是另一个版本的 zhsenti 写的（格式 {mark['format']}，需要 {FORMAT}）"
-        if {section: _sha256(identity[section]) for section in SECTIONS} != mark["hashes"]:
-            return "完成标记与它自己的校验值不符"
-        if mark["step"] != step_of(folder) or int(mark["micro_tokens"]) < 1:
-            return f"完成标记属于第 {mark['step']} 步"
-        processes = int(identity["config"]["processes"])
+        processes = int(mark["identity"]["config"]["processes"])
     except FileNotFoundError:
         return "没有完成标记（保存时中断）"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "完成标记已损坏"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"完成标记不能用：{first_line(error)}"
+    if folder.name.startswith("checkpoint-") and folder.name != f"checkpoint-{mark['step']}":
+        return f"完成标记属于 checkpoint-{mark['step']}"
     needed = [*NEEDED, *(random_state_file(rank, processes) for rank in range(processes))]
-    missing = [name for name in needed if name not in files] + broken_files(folder, files)
+    missing = [name for name in needed if name not in mark["files"]] + broken_files(folder, mark["files"])
     if missing:
         return f"缺失或被改过：{'、'.join(missing)}"
-    extra = sorted({p.name for p in folder.iterdir()} - {*files, MARK})
+    extra = sorted({p.name for p in folder.iterdir()} - {*mark["files"], MARK})
     return f"有来历不明的文件：{'、'.join(extra)}" if extra else ""
 
 
@@ -83,8 +90,8 @@ def step_of(checkpoint: Path) -> int:
 
 def checkpoints(output_dir: Path) -> list[Path]:
     """Everything called a checkpoint in ``output_dir``, whole or not, the latest first."""
-    found = [p for p in output_dir.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit() and p.is_dir()]
-    return sorted(found, key=step_of, reverse=True)
+    named = (p for p in output_dir.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdecimal())
+    return sorted(filter(Path.is_dir, named), key=step_of, reverse=True)
 
 
 def last_whole(output_dir: Path) -> str:
@@ -93,11 +100,11 @@ def last_whole(output_dir: Path) -> str:
     return f"最后完整的检查点是 {found}" if found else "还没有完整的检查点"
 
 
-def find_checkpoint(wanted: str, output_dir: Path, keep: int) -> tuple[Path | None, list[str]]:
+def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[str]]:
     """The checkpoint to resume, or None to start fresh, and Chinese lines on what was taken and why.
 
-    wanted: ``auto`` (last whole one in output_dir; later broken ones are moved to ``SET_ASIDE`` with the reason, and
-    what a kill kept from being pruned is), ``none``, or a path. Raises TrainingError for one that is not whole.
+    wanted: ``auto`` (last whole one in output_dir; later broken ones are moved to ``SET_ASIDE`` with the reason),
+    ``none``, or a path. Raises TrainingError for one that is not whole.
     """
     if wanted == "none":
         return None, []
@@ -113,7 +120,6 @@ def find_checkpoint(wanted: str, output_dir: Path, keep: int) -> tuple[Path | No
     for folder in checkpoints(output_dir):
         fault = fault_of(folder)
         if not fault:
-            prune(output_dir, keep)
             return folder, [*notes, f"从最后一个完整的检查点 {folder} 续训"]
         notes.append(f"{folder} 不能用：{fault}；已移到 {set_aside(folder, fault)}")
     return None, [*notes, f"{output_dir} 里没有可用的检查点，从头训练"]
@@ -127,15 +133,25 @@ def set_aside(folder: Path, fault: str) -> Path:
     return kept
 
 
+def retire_later(output_dir: Path, taken: Path) -> str:
+    """Move checkpoints of ``output_dir`` that are later than ``taken``, or of another run, where it is not one of them,
+    out of the way of what comes now; a Chinese line on it, or an empty one."""
+    found = checkpoints(output_dir)
+    inside = any(folder.samefile(taken) for folder in found)
+    later = [folder for folder in found if not inside or step_of(folder) > read_mark(taken)["step"]]
+    if not later:
+        return ""
+    kept = fresh_folder(output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}")
+    for folder in later:
+        folder.rename(kept / folder.name)
+    return f"{'、'.join(folder.name for folder in later)} 不在这次的路上，已移到 {kept}"
+
+
 def prune(output_dir: Path, keep: int) -> None:
     """Delete whole checkpoints older than the ``keep`` latest whole ones; broken ones neither count nor go."""
-    whole = 0
-    for folder in checkpoints(output_dir):
-        if whole >= max(keep, 1):
-            if (folder / MARK).is_file():
-                discard(folder)
-        elif not fault_of(folder):
-            whole += 1
+    whole = [folder for folder in checkpoints(output_dir) if not fault_of(folder)]
+    for folder in whole[max(keep, 1) :]:
+        discard(folder)
 
 
 def discard(folder: Path) -> None:

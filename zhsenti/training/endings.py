@@ -15,7 +15,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from zhsenti.errors import TrainingError
+from zhsenti.errors import TrainingError, first_line
+from zhsenti.training.checkpoints import last_whole
+from zhsenti.training.processes import is_lost_peer
 
 LOCK = ".lock"
 MARGIN_BYTES = 50e6  # log, TensorBoard, rounding of blocks
@@ -43,14 +45,15 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was not set by Python cannot be set back
+                signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.signal:
             self.signal, self._since = number, now
             # Not print: the signal may have come in the middle of one.
-            os.write(2, "\n收到停止信号：做完这一步、存好检查点就停；再来一次立即停止。\n".encode())
+            os.write(2, "\n收到停止信号：做完这一步（连同正在做的验证），存好检查点就停；再来一次立即停止。\n".encode())
         elif now - self._since > AT_ONCE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -59,33 +62,35 @@ class StopRequest:
 @contextmanager
 def only_run(output_dir: Path) -> Iterator[None]:
     """Hold ``output_dir`` for this run; the lock goes with the process, however it ends. Raises TrainingError."""
-    lock = FileLock(output_dir / LOCK)
+    lock = FileLock(output_dir / LOCK, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise TrainingError(
             f"另一个训练正在使用 {output_dir}", todo="等它结束，或用 --output_dir 换一个目录。"
         ) from None
-    except NotImplementedError:
+    except (OSError, NotImplementedError) as error:
         raise TrainingError(
-            f"{output_dir} 所在的文件系统不支持文件锁", todo="换一个本地磁盘上的 --output_dir。"
-        ) from None
+            f"不能给 {output_dir} 上锁", found=first_line(error), todo="换一个本地磁盘上的 --output_dir。"
+        ) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def check_space(output_dir: Path, needed: float) -> None:
-    """Raises TrainingError when ``output_dir``'s disk cannot hold ``needed`` bytes of checkpoints and adapter."""
+def check_space(output_dir: Path, needed: float, there: list[Path]) -> None:
+    """Raises TrainingError when ``output_dir``'s disk cannot hold ``needed`` bytes of checkpoints and adapter; the
+    folders in ``there`` hold a part of them already."""
     place = output_dir.absolute()
     while not place.exists():
         place = place.parent
+    needed -= sum(path.stat().st_size for folder in there for path in folder.iterdir() if path.is_file())
     free = shutil.disk_usage(place).free
-    if free < needed + MARGIN_BYTES:
+    if free < max(needed, 0) + MARGIN_BYTES:
         raise TrainingError(
             f"磁盘空间不够存检查点：{output_dir}",
-            expected=f"至少 {(needed + MARGIN_BYTES) / 1e6:,.0f} MB",
+            expected=f"至少 {(max(needed, 0) + MARGIN_BYTES) / 1e6:,.0f} MB",
             found=f"剩 {free / 1e6:,.0f} MB",
             todo="腾出空间，减小 --save_total_limit，或用 --output_dir 换一个位置。",
         )
@@ -101,3 +106,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
     )
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """What the disk did not take; torch and safetensors wrap it in errors of their own."""
+    from safetensors import SafetensorError
+
+    text = str(error)
+    signs = ("inline_container", "PytorchStreamWriter", "unexpected pos", "iostream", "No space left", "write failed")
+    wrapped = isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+    return isinstance(error, (OSError, SafetensorError)) or wrapped
+
+
+@contextmanager
+def explained(output_dir: Path) -> Iterator[None]:
+    """Out of memory and lost processes, wherever in a run, as one TrainingError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        go_on = f"{last_whole(output_dir)}；同一条命令加 --resume_from_checkpoint auto 继续。"
+        if is_out_of_memory(error):
+            todo = f"腾出内存，减小 --max_length，换小一号的基座，或加 --use_qlora。{go_on}"
+            raise TrainingError("内存不足", found=first_line(error), todo=todo) from error
+        if is_lost_peer(error):
+            raise TrainingError("另一个训练进程不在了，这个进程也停下", todo=go_on) from error
+        raise

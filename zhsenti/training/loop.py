@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import pickle
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +20,15 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from zhsenti.artifact import WEIGHTS, compare_with_live
-from zhsenti.errors import TrainingError
+from zhsenti.artifact import WEIGHTS
+from zhsenti.errors import TrainingError, first_line
 from zhsenti.methods.base import Encoded, token_batches
 from zhsenti.models.trie import TokenTrie
 from zhsenti.training.batching import LengthBucketSampler
-from zhsenti.training.checkpoints import BEST, STATE, UNFINISHED, commit, last_whole, prune, step_of
-from zhsenti.training.endings import is_out_of_memory
+from zhsenti.training.checkpoints import BEST, STATE, UNFINISHED, commit, last_whole, prune, read_mark
+from zhsenti.training.endings import is_disk_error, is_out_of_memory
 from zhsenti.training.processes import Processes
-
-DISK_ERRORS = (RuntimeError, SafetensorError)  # torch and safetensors wrap what the disk says
+from zhsenti.training.restore import best_weights, put_adapter, refusing
 
 
 class SentimentTrainer(Trainer):
@@ -65,6 +62,8 @@ class SentimentTrainer(Trainer):
         self.sampler, self.micro_tokens, self.identity, self.keep = sampler, micro_tokens, identity, keep
         self.rows, self.processes, self.say = rows or [], processes or Processes(), say
         self.best: dict[str, torch.Tensor] = {}
+        self.started, self.seconds_before = time.monotonic(), 0.0
+        self._update: list[int] = []  # the reviews of the last update, as indices
         self.collate = self.model.method.collate
         self.folder = Path(kwargs["args"].output_dir)
         self.model_accepts_loss_kwargs = True  # the Scorer takes num_items_in_batch
@@ -91,15 +90,7 @@ class SentimentTrainer(Trainer):
         TrainingError when one review alone does not fit, or the loss is not finite.
         """
         items = [self.train_dataset[i] for i in inputs["indices"]]
-        while True:
-            try:
-                loss = self._accumulate(model, items, num_items_in_batch)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self.model.is_sharded:  # the others wait in the middle of this pass
-                    raise
-            self._spend_less_memory(items)  # not inside except: the error holds the memory of the pass that failed
-            model.zero_grad()
+        loss = self._within_memory(items, lambda: self._accumulate(model, items, num_items_in_batch))
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if self.processes.count > 1:
             for parameter in parameters:
@@ -109,11 +100,28 @@ class SentimentTrainer(Trainer):
             loss /= self.processes.count  # as the Trainer has multiplied by it
             for parameter in parameters:
                 parameter.grad /= self.processes.count
-        self._check_finite(loss, "损失", inputs["indices"])
         self._update = inputs["indices"]
+        self._check_finite(loss, f"第 {self.state.global_step + 1} 步的损失")
         return loss
 
+    def _within_memory(self, items: list[Encoded], work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """``work`` over ``items``, taken again from its start with smaller passes while memory does not suffice."""
+        while True:
+            try:
+                result = work()
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.model.is_sharded:  # the others wait in the middle of this pass
+                    raise
+            self._spend_less_memory(items)  # not inside except: the error holds the memory of the pass that failed
+        smallest = self.processes.least(self.micro_tokens)
+        if smallest < self.micro_tokens:
+            self.micro_tokens = smallest
+            self.say(f"另一个进程内存不足：每次前向减为至多 {smallest} token，有效批量不变，继续训练。")
+        return result
+
     def _accumulate(self, model: Any, items: list[Encoded], num_items_in_batch: Any) -> torch.Tensor:
+        model.zero_grad()  # of a pass that failed
         loss = torch.zeros((), device=self.args.device)
         for batch, counts in self._passes(items):
             over: Any = num_items_in_batch if counts else math.inf
@@ -149,25 +157,26 @@ class SentimentTrainer(Trainer):
             raise TrainingError(
                 f"内存不足：一条 {max(map(sum, passes))} token 的评论也放不下",
                 found=last_whole(self.folder),
-                todo="腾出内存后加 --resume_from_checkpoint auto 继续；或减小 --max_length、换小一号的基座重来。",
+                todo="腾出内存，同一条命令加 --resume_from_checkpoint auto；或减小 --max_length、换小一号的基座重来。",
             )
 
-    def _check_finite(self, value: torch.Tensor | float, what: str, indices: list[int]) -> None:
+    def _check_finite(self, value: torch.Tensor | float, what: str) -> None:
+        """Raises TrainingError that names the last update's reviews where ``value`` is not finite."""
         if math.isfinite(float(value)):
             return
-        rows = sorted(self.rows[i] for i in indices) if self.rows else indices
+        rows = sorted(self.rows[i] for i in self._update) if self.rows else self._update
         shown = "、".join(map(str, rows[:32])) + (f" 等 {len(rows)} 条" if len(rows) > 32 else "")
         raise TrainingError(
-            f"第 {self.state.global_step + 1} 步的{what}不是有限的数（{float(value)}），训练已停，这一步没有更新权重",
+            f"{what}不是有限的数（{float(value)}），训练已停，没有存下这样的权重",
             expected="有限的数",
-            found=f"这一批是训练数据的第 {shown} 行",
+            found=f"最后一批是训练数据的第 {shown} 行",
             todo=f"减小 --learning_rate，或用 --precision fp32，并检查这些行。{last_whole(self.folder)}。",
         )
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
         if self.accelerator.scaler is None:  # fp16's scaler expects infinite gradients and skips such steps itself
-            self._check_finite(norm, "梯度范数", self._update)
+            self._check_finite(norm, f"第 {self.state.global_step + 1} 步的梯度范数")
         return norm
 
     def _prepare_input(self, data: Any) -> Any:
@@ -176,28 +185,35 @@ class SentimentTrainer(Trainer):
     # ── evaluation ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        return self._passes(self.eval_dataset)
+        return None  # passes are cut when their time comes
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Accuracy and mean loss over all dev rows."""
+        """Accuracy and mean loss over all dev rows. Raises TrainingError for a loss that is not finite."""
         rows = self.eval_dataset
         labels = torch.tensor([item.label for item in rows], device=self.args.device)
-        log_probs = torch.zeros(len(rows), len(self.model.method.task.labels), device=self.args.device)
-        self.callback_handler.eval_dataloader = dataloader
         self.model.eval()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            for batch, counts in dataloader:
-                trie = self.collate([rows[i] for i in batch])["trie"]
-                found = self.model(self._prepare_input(trie))["logits"].float()
-                if counts:
-                    log_probs[batch] = found
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        log_probs = self._within_memory(rows, self._score_dev_rows)
         self.processes.sum([log_probs])
         metrics = {
             "eval_loss": F.nll_loss(log_probs, labels).item(),
             "eval_accuracy": (log_probs.argmax(-1) == labels).double().mean().item(),
         }
+        self._check_finite(metrics["eval_loss"], f"第 {self.state.global_step} 步之后验证集的损失")
         return EvalLoopOutput(log_probs.cpu().numpy(), labels.cpu().numpy(), metrics, len(rows))
+
+    def _score_dev_rows(self) -> torch.Tensor:
+        """Log-probabilities (N, C) of this process's share, zero elsewhere."""
+        rows, passes = self.eval_dataset, self._passes(self.eval_dataset)
+        log_probs = torch.zeros(len(rows), len(self.model.method.task.labels), device=self.args.device)
+        self.callback_handler.eval_dataloader = passes
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch, counts in passes:
+                trie = self.collate([rows[i] for i in batch])["trie"]
+                found = self.model(self._prepare_input(trie))["logits"].float()
+                if counts:
+                    log_probs[batch] = found
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        return log_probs
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
@@ -223,27 +239,39 @@ class SentimentTrainer(Trainer):
         (folder / "README.md").unlink(missing_ok=True)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write, mark, rename, prune. A disk that does not take it costs this checkpoint, not the run."""
+        """Write, mark, rename, prune. A disk that does not take it costs this checkpoint, not the run.
+
+        Raises TrainingError when there is a weight that is not finite.
+        """
         step = self.state.global_step
         folder = self.folder / f"checkpoint-{step}"
         unfinished = self.folder / f"{UNFINISHED}{folder.name}"
+        for name, tensor in self._adapter().items():
+            self._check_finite(tensor.abs().max(), f"第 {step} 步之后的权重 {name} ")
         fault = (
             self._attempt(lambda: self._write_shared(unfinished), self.processes.is_main)
             or self._attempt(lambda: self._save_rng_state(str(unfinished)))
             or self._attempt(lambda: self._commit(unfinished, folder), self.processes.is_main)
         )
-        if fault and self.processes.is_main:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        if fault:
+            if self.processes.is_main:
+                shutil.rmtree(unfinished, ignore_errors=True)
             self.say(f"第 {step} 步的检查点没存下（{fault}）：训练继续，下次再存；{last_whole(self.folder)}。")
+            return
+        kept = self._attempt(lambda: prune(self.folder, self.keep), self.processes.is_main)
+        if kept:
+            self.say(f"更早的检查点没能删掉（{kept}）。")
 
     def _attempt(self, work: Callable[[], None], is_mine: bool = True) -> str:
-        """Why ``work`` failed in any process, or an empty string; all wait for each other here."""
+        """What the disk answered ``work`` in any process, or an empty string; all wait for each other here."""
         fault = ""
         try:
             if is_mine:
                 work()
-        except (OSError, *DISK_ERRORS) as error:
-            fault = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_disk_error(error):
+                raise
+            fault = first_line(error)
         return self.processes.any(fault)
 
     def _write_shared(self, unfinished: Path) -> None:
@@ -257,21 +285,27 @@ class SentimentTrainer(Trainer):
         self.state.save_to_json(str(unfinished / STATE))
 
     def _commit(self, unfinished: Path, folder: Path) -> None:
-        step = self.state.global_step
-        commit(unfinished, folder, self.identity, step=step, micro_tokens=self.micro_tokens)
-        prune(self.folder, self.keep)
+        seconds = self.seconds_before + time.monotonic() - self.started
+        step, tokens = self.state.global_step, self.micro_tokens
+        commit(unfinished, folder, self.identity, step=step, micro_tokens=tokens, seconds=seconds)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
-        put_adapter(self.model.network, load_file(folder / WEIGHTS), folder)
-        self.best = best_weights(folder)
+        with refusing(folder):
+            put_adapter(self.model.network, load_file(folder / WEIGHTS), folder)
+            self.best = best_weights(folder)
+            self.seconds_before = read_mark(folder)["seconds"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _refusing(checkpoint):
+        with refusing(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with refusing(checkpoint):
+            super()._load_scaler(checkpoint)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _refusing(checkpoint):
+        with refusing(checkpoint):
             super()._load_rng_state(checkpoint)
 
 
@@ -282,39 +316,14 @@ class _Updates(DataLoader):
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
-@contextmanager
-def _refusing(checkpoint: str | None) -> Iterator[None]:
-    """What ``weights_only`` does not load is no state of ours."""
-    try:
-        yield
-    except (pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
-        raise TrainingError(
-            f"不能从 {checkpoint} 续训：优化器或随机状态读不出来",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0][:160],
-            todo="换一个检查点，或用 --resume_from_checkpoint none 从头训练。",
-        ) from error
-
-
-def put_adapter(network: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Put ``weights`` (of ``folder``) into a live PeftModel, head included; checked tensor by tensor afterwards."""
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(network, dict(weights))
-    compare_with_live(network, weights, folder)
-
-
-def best_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The best adapter that a run had found when it wrote ``checkpoint``; empty before its first evaluation."""
-    if (checkpoint / BEST).is_file():
-        return load_file(checkpoint / BEST)
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    return load_file(checkpoint / WEIGHTS) if state["best_global_step"] == step_of(checkpoint) else {}
-
-
 def peak_memory_bytes() -> int:
     """Peak of this process: GPU memory where there is one, else resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -6,8 +6,12 @@ update is what one process would compute, up to the order of sums.
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +19,8 @@ from typing import Any
 
 from zhsenti.errors import ConfigError, TrainingError
 
-RENDEZVOUS_SECONDS = 300  # how long the others may take to load the model
+PATIENCE_SECONDS = 1800  # how long one may wait for another: it may be reading, or writing to a slow disk
+STOP_SECONDS = 600  # for the step, the evaluation and the checkpoint that a stop signal waits for
 
 
 class Processes:
@@ -25,8 +30,9 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.count = 0, started_count()
         if self.count > 1:
+            self.rank = int(os.environ["RANK"])
             self._join()
 
     @property
@@ -41,7 +47,7 @@ class Processes:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=RENDEZVOUS_SECONDS))
+            dist.init_process_group(backend, timeout=timedelta(seconds=PATIENCE_SECONDS))
 
     def leave(self) -> None:
         """The orderly end: nobody goes before all are done."""
@@ -85,8 +91,19 @@ class Processes:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def least(self, value: int) -> int:
+        """The smallest value that a process gives."""
+        if self.count == 1:
+            return value
+        import torch
+        import torch.distributed as dist
+
+        box = torch.tensor(value)
+        dist.all_reduce(box, op=dist.ReduceOp.MIN)
+        return int(box)
+
     def any(self, value: Any) -> Any:
-        """The first process's value that is true, or the last one's; the same everywhere."""
+        """The first process's value that is true, everywhere; where none is, each keeps its own."""
         if self.count == 1:
             return value
         import torch.distributed as dist
@@ -103,19 +120,32 @@ def is_lost_peer(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
-def is_started() -> bool:
-    """Whether this process is one of several that torchrun (or ``launch``) started."""
-    return "RANK" in os.environ
+def started_count() -> int:
+    """How many processes torchrun (or ``launch``) started, this one among them; 1 when none did.
+
+    Raises ConfigError for an environment that says so only in part (a cluster's leftovers).
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count in ("", "1"):
+        return 1
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing or not count.isdecimal() or not os.environ["RANK"].isdecimal():
+        raise ConfigError(
+            f"环境变量说有 {count} 个进程（WORLD_SIZE），但说得不全",
+            found=f"缺 {'、'.join(missing)}" if missing else f"RANK={os.environ['RANK']}",
+            todo="用 --num_processes 或 torchrun 启动；只要一个进程就 unset WORLD_SIZE。",
+        )
+    return int(count)
 
 
 def launch(count: int, argv: list[str], output_dir: Path) -> int:
     """Run this very command in ``count`` processes of this machine; the exit code of the whole.
 
-    All of them end when one does not end well. Raises ConfigError when there are fewer GPUs than processes, and
-    TrainingError when a process was killed.
+    All of them end when one does not end well. Process 0 is heard; another one when it alone has something to say.
+    Raises ConfigError when there are fewer GPUs than processes, and TrainingError when a process was killed.
     """
     import torch
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -123,15 +153,19 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
     if gpus and count > gpus:
         raise ConfigError("进程多于显卡", expected=f"--num_processes 至多 {gpus}", found=str(count))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (1 if gpus else count))))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
+    logs = Path(tempfile.mkdtemp(prefix="zhsenti-"))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=count,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
+        run_id=uuid.uuid4().hex,
         max_restarts=0,
         monitor_interval=0.5,
-        logs_specs=DefaultLogsSpecs(),
+        shutdown_timeout=STOP_SECONDS,
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=dict.fromkeys(range(1, count), Std.ALL)),
     )
     try:
         elastic_launch(config, sys.executable)(*argv)
@@ -139,10 +173,15 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
         return 128 + int(error.sigval)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
-        if first.exitcode > 0:  # it has said why
+        if first.exitcode > 0:
+            spoke = 0 in error.failures and error.failures[0].exitcode > 0
+            for log in [] if spoke else sorted(logs.rglob(f"{rank}/stderr.log")):
+                print(log.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr)
             return first.exitcode
         raise TrainingError(
             f"第 {rank} 个训练进程被信号 {-first.exitcode} 杀掉，其余进程已一起停下",
             todo=f"多半是内存不足。继续训练：同一条命令加 --resume_from_checkpoint auto（{output_dir}）。",
         ) from None
+    finally:
+        shutil.rmtree(logs, ignore_errors=True)
     return 0

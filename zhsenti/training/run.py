@@ -13,17 +13,18 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 
 from zhsenti.artifact import Manifest, check_writable, library_versions, save_artifact
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
 from zhsenti.data.split import sample
-from zhsenti.errors import DataError, Interrupted, TrainingError
+from zhsenti.errors import ConfigError, DataError, Interrupted, TrainingError, first_line
 from zhsenti.files import fresh_folder
 from zhsenti.labels import SentimentTask
-from zhsenti.training.checkpoints import last_whole, sweep
-from zhsenti.training.endings import only_run
-from zhsenti.training.processes import Processes, is_started, launch
+from zhsenti.training.checkpoints import checkpoints, last_whole, prune, read_mark, retire_later, sweep
+from zhsenti.training.endings import explained, is_disk_error, only_run
+from zhsenti.training.processes import Processes, launch, started_count
 
 # Settings that do not change the weights: free to differ between a run and its resumption.
 NOT_IDENTITY = {
@@ -55,12 +56,14 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
 
     from zhsenti.training.session import Session  # torch and transformers: seconds, paid after the data is known good
 
-    session = Session(config, task, method_name, train_rows, dev_rows, processes)
-    identity = _identity(config, session, processes, rows_sha256([*train_rows, *dev_rows]))
-    session.check_space(output_dir)
-    if config.resume_from_checkpoint not in ("auto", "none"):
-        session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)  # before anything is written
+    config = _as_before(config, output_dir)
     with contextlib.ExitStack() as held:
+        held.enter_context(explained(output_dir))
+        session = Session(config, task, method_name, train_rows, dev_rows, processes)
+        identity = _identity(config, session, processes, rows_sha256([*train_rows, *dev_rows]))
+        session.check_space(output_dir)
+        if config.resume_from_checkpoint not in ("auto", "none"):
+            session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)  # before anything is written
         if processes.is_main:
             output_dir.mkdir(parents=True, exist_ok=True)
             held.enter_context(only_run(output_dir))
@@ -69,28 +72,46 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
         for note in [*notes, *found]:
             console.print(f"  {note}", markup=False, soft_wrap=True)
         _show_plan(console, session, splits, task)
-        if checkpoint is None:
-            kept = processes.from_main(lambda: _set_aside(output_dir))
-            if kept:
-                console.print(f"  上一次的结果已移到 {kept}", markup=False, soft_wrap=True)
+        moved = processes.from_main(lambda: _make_room(output_dir, checkpoint, config.save_total_limit))
+        if moved:
+            console.print(f"  {moved}", markup=False, soft_wrap=True)
         try:
             result = session.run(output_dir, checkpoint, identity, console)
+            if processes.is_main:
+                _finish(adapter, config, session, splits, result, console)
         except KeyboardInterrupt as stop:
-            _say_how_to_go_on(console, output_dir)
-            session.log.write("stop", signal=stop.exit_code - 128 if isinstance(stop, Interrupted) else 2)
-            raise
-        if processes.is_main:
-            _finish(adapter, config, session, splits, result)
-            low, high = result["dev_accuracy_interval"]
             console.print(
-                f"完成：验证准确率 {result['dev_accuracy']:.2%}"
-                f"（n={len(dev_rows)}，95 % 区间 {low:.2%}–{high:.2%}），"
-                f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。\n适配器：{adapter}",
+                f"已停止，{last_whole(output_dir)}。继续训练：同一条命令加 --resume_from_checkpoint auto",
                 markup=False,
                 soft_wrap=True,
             )
+            if isinstance(stop, Interrupted):  # which all processes are, at the same step
+                session.log.write("stop", signal=stop.exit_code - 128)
+                processes.leave()
+            raise
         processes.leave()
     return adapter
+
+
+def _as_before(config: TrainConfig, output_dir: Path) -> TrainConfig:
+    """Whether the base is in 4 bits is decided by free memory where nobody has said; a run that goes on keeps it."""
+    wanted = config.resume_from_checkpoint
+    if wanted == "none" or config.use_qlora is not None:
+        return config
+    for folder in checkpoints(output_dir) if wanted == "auto" else [Path(wanted)]:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return dataclasses.replace(config, use_qlora=bool(read_mark(folder)["identity"]["config"]["use_qlora"]))
+    return config
+
+
+def _make_room(output_dir: Path, checkpoint: Path | None, keep: int) -> str:
+    """Move what is not of the run that begins now out of its way; a Chinese line on it, or an empty one."""
+    if checkpoint is None:
+        kept = _set_aside(output_dir)
+        return f"上一次的结果已移到 {kept}" if kept else ""
+    moved = retire_later(output_dir, checkpoint)
+    prune(output_dir, keep)  # what a kill kept from it
+    return moved
 
 
 def _identity(config: TrainConfig, session: Any, processes: Processes, data: str) -> dict[str, Any]:
@@ -111,16 +132,10 @@ def _identity(config: TrainConfig, session: Any, processes: Processes, data: str
     }
 
 
-def _say_how_to_go_on(console: Console, output_dir: Path) -> None:
-    console.print(
-        f"已停止，{last_whole(output_dir)}。继续训练：同一条命令加 --resume_from_checkpoint auto",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _finish(adapter: Path, config: TrainConfig, session: Any, splits: DatasetSplits, result: dict[str, Any]) -> None:
-    """Write the adapter folder and the log's last line."""
+def _finish(
+    adapter: Path, config: TrainConfig, session: Any, splits: DatasetSplits, result: dict[str, Any], console: Console
+) -> None:
+    """Write the adapter folder and the log's last line, and say so. Raises TrainingError when the disk is full."""
     data = {
         "name": splits.name,
         "sha256": splits.sha256,
@@ -133,15 +148,28 @@ def _finish(adapter: Path, config: TrainConfig, session: Any, splits: DatasetSpl
     method = session.method
     try:
         save_artifact(adapter, session.network, Manifest(method.name, method.task, session.base, data, training))
-    except (OSError, *session.disk_errors) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not is_disk_error(error):
+            raise
         raise TrainingError(
             "训练完成了，但适配器写不进磁盘",
-            found=f"{str(error).splitlines()[0][:160]}；{last_whole(adapter.parent)}",
-            todo="腾出空间后，同一条命令加 --resume_from_checkpoint auto：接着最后的检查点，只补没存下的部分。",
+            found=f"{first_line(error)}；{last_whole(adapter.parent)}",
+            todo="腾出空间后，同一条命令加 --resume_from_checkpoint auto：有检查点就接着它，没有就从头训练。",
         ) from error
     session.log.write(
         "summary", adapter=str(adapter), data=data, base=session.base, versions=library_versions(), **result
     )
+    low, high = result["dev_accuracy_interval"]
+    lines = [
+        f"完成：验证准确率 {result['dev_accuracy']:.2%}"
+        f"（n={result['n_dev']}，95 % 区间 {low:.2%}–{high:.2%}），"
+        f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。",
+        f"适配器：{adapter}",
+    ]
+    if session.log.waiting:
+        lines.append(f"注意：磁盘写不下，{session.log.path} 里少了最后 {len(session.log.waiting)} 行。")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 _DATA_KEYS = {"dataset", "text_column", "label_column", "aspect_column", "duplicates", "conflicts", "on_error", "seed"}
@@ -201,17 +229,18 @@ def _counts(rows: list[Example], task: SentimentTask) -> list[int]:
 
 
 def _set_aside(output_dir: Path) -> Path | None:
-    """Keep an earlier run: its log and checkpoints move away, its adapter is copied (its path stays usable)."""
+    """Keep an earlier run: its adapter is copied (its path stays usable), its log and checkpoints move away."""
+    adapter = output_dir / "lora_adapter"
     earlier = list(output_dir.glob("checkpoint-*")) + [
         p for p in (output_dir / "train_results.json", output_dir / "tensorboard") if p.exists()
     ]
-    if not earlier:
+    if not earlier and not adapter.is_dir():
         return None
     kept = fresh_folder(output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}")
+    if adapter.is_dir():  # first: after a kill in the middle the next run finds the rest and does all of it again
+        shutil.copytree(adapter, kept / adapter.name)
     for path in earlier:
         path.rename(kept / path.name)
-    if (output_dir / "lora_adapter").is_dir():
-        shutil.copytree(output_dir / "lora_adapter", kept / "lora_adapter")
     return kept
 
 
@@ -220,7 +249,10 @@ def main(argv: list[str] | None, method_name: str) -> int:
     from zhsenti.config import parse
 
     config, sources = parse(TrainConfig, argv, f"微调中文情感分类器（{method_name}）")
-    if config.num_processes > 1 and not is_started():
+    started = started_count()
+    if config.num_processes > 1 and started not in (1, config.num_processes):
+        raise ConfigError("进程数说法不一", expected=f"--num_processes {started}", found=str(config.num_processes))
+    if config.num_processes > 1 and started == 1:
         words = sys.argv[1:] if argv is None else argv
         output_dir = Path(config.output_dir or f"experiments/{method_name}")
         return launch(config.num_processes, [_script(method_name), *words], output_dir)

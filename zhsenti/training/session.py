@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments, set_s
 
 from zhsenti.config import TrainConfig
 from zhsenti.data.sources import Example
-from zhsenti.errors import ConfigError, Interrupted, TrainingError
+from zhsenti.errors import ConfigError, Interrupted
 from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
 from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, pick_device, pick_precision, unwrap
@@ -22,9 +22,9 @@ from zhsenti.models.decoder import is_known
 from zhsenti.models.sources import resolve_model
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.callbacks import EarlyStop, FinalCheckpoint, ProgressView, ResultsLog, StopWhenAsked
-from zhsenti.training.checkpoints import STATE, check_same_run, find_checkpoint, read_mark, step_of
+from zhsenti.training.checkpoints import check_same_run, checkpoints, find_checkpoint, read_mark
 from zhsenti.training.endings import StopRequest, check_space
-from zhsenti.training.loop import DISK_ERRORS, SentimentTrainer, best_weights, peak_memory_bytes, put_adapter
+from zhsenti.training.loop import SentimentTrainer, peak_memory_bytes
 from zhsenti.training.plan import (
     Fit,
     Plan,
@@ -35,7 +35,8 @@ from zhsenti.training.plan import (
     parse_bytes,
     smallest_fit,
 )
-from zhsenti.training.processes import Processes, is_lost_peer
+from zhsenti.training.processes import Processes
+from zhsenti.training.restore import best_weights, put_adapter, read_state, refusing
 from zhsenti.training.tracking import trackers
 
 BYTES_OF_TRAINED_WEIGHT = 16  # in a checkpoint: float32 weight, best weight so far, Adam's two moments
@@ -43,8 +44,6 @@ BYTES_OF_TRAINED_WEIGHT = 16  # in a checkpoint: float32 weight, best weight so 
 
 class Session:
     """Everything a run needs in memory; ``run`` trains and returns the result summary."""
-
-    disk_errors = DISK_ERRORS
 
     def __init__(
         self,
@@ -56,6 +55,8 @@ class Session:
         processes: Processes,
     ) -> None:
         self.config, self.train_rows, self.dev_rows, self.processes = config, train_rows, dev_rows, processes
+        if config.fsdp and processes.count == 1:
+            raise ConfigError("--fsdp 用不上", expected="--num_processes 至少 2", todo="去掉 --fsdp。")
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
         tokenizer = Tokenizer(model.path)
@@ -66,7 +67,10 @@ class Session:
         self.mean_length = sum(lengths) / len(lengths)
 
         shape = Shape.of(load_config(model.path))
-        budget, fit = self._fit(shape, max(lengths + dev_lengths))
+        # Free memory is another number in each process, and differs from one moment to the next: process 0 decides.
+        budget, fit = processes.from_main(lambda: self._fit(shape, max(lengths + dev_lengths)))
+        if config.fsdp and fit.qlora:
+            raise ConfigError("--fsdp 用不上", expected="16 或 32 位的基座", found="4 比特基座", todo="去掉 --fsdp。")
         self.base = {
             "requested": model.requested,
             "model_id": model.model_id,
@@ -93,10 +97,6 @@ class Session:
         parameters = list(network.parameters())
         processes.copy_from_main([p for p in parameters if p.requires_grad])
         if config.fsdp:
-            if processes.count == 1 or fit.qlora:
-                found = "一个进程" if processes.count == 1 else "4 比特基座"
-                expected = "--num_processes 至少 2，16 或 32 位的基座"
-                raise ConfigError("--fsdp 用不上", expected=expected, found=found, todo="去掉 --fsdp。")
             self.scorer.shard_base(processes.count)
         self.plan = Plan(
             fit,
@@ -143,9 +143,8 @@ class Session:
         return budget, least
 
     def find_checkpoint(self, wanted: str, output_dir: Path, identity: dict[str, Any]) -> tuple[Path | None, list[str]]:
-        checkpoint, notes = self.processes.from_main(
-            lambda: find_checkpoint(wanted, output_dir, self.config.save_total_limit)
-        )
+        """As ``find_checkpoint``; one that is taken is of this very run. Raises TrainingError where it is not."""
+        checkpoint, notes = self.processes.from_main(lambda: find_checkpoint(wanted, output_dir))
         if checkpoint is not None:
             check_same_run(checkpoint, identity)
             if not self.config.memory_budget:
@@ -156,7 +155,7 @@ class Session:
     def check_space(self, output_dir: Path) -> None:
         """Raises TrainingError when the disk cannot hold what this run will write."""
         folders = self.config.save_total_limit + 2  # one more while the next is written, and the adapter
-        check_space(output_dir, folders * BYTES_OF_TRAINED_WEIGHT * self.plan.trainable)
+        check_space(output_dir, folders * BYTES_OF_TRAINED_WEIGHT * self.plan.trainable, checkpoints(output_dir))
 
     def notices(self) -> list[str]:
         """Chinese lines the user should read before this run starts."""
@@ -190,14 +189,16 @@ class Session:
         self.log.write(
             "resume" if checkpoint else "start", checkpoint=str(checkpoint) if checkpoint else None, **identity
         )
-        started, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
-        state = self._finished(checkpoint) or self._train(output_dir, checkpoint, identity, console)
-        seconds = time.monotonic() - started
+        started, before = time.monotonic(), float(read_mark(checkpoint)["seconds"]) if checkpoint else 0.0
+        state = self._finished(checkpoint)
+        if state is None:
+            state = self._train(output_dir, checkpoint, identity, console)
+            before += time.monotonic() - started
+        seconds = max(before, 1e-3)
 
         best = float(state.best_metric or 0.0)
         correct = round(best * len(self.dev_items))
         interval = binomtest(correct, len(self.dev_items)).proportion_ci(method="wilson")
-        reviews = (state.global_step - first_step) * self.effective_batch
         return {
             "dev_accuracy": best,
             "dev_accuracy_interval": [float(interval.low), float(interval.high)],
@@ -206,7 +207,7 @@ class Session:
             "best_step": state.best_global_step,
             "steps": state.global_step,
             "seconds": round(seconds, 1),
-            "reviews_per_second": round(reviews / seconds, 3),
+            "reviews_per_second": round(state.global_step * self.effective_batch / seconds, 3),
             "peak_memory_gb": round(peak_memory_bytes() / 1e9, 2),
             "micro_tokens": self.plan.fit.micro_tokens,
             "gradient_checkpointing": self.plan.fit.checkpointing,
@@ -218,11 +219,12 @@ class Session:
         """The state of a run that had come to its end before it was cut, with its best weights put back; else None."""
         if checkpoint is None:
             return None
-        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        with refusing(checkpoint):
+            state, weights = read_state(checkpoint), best_weights(checkpoint)
         stopped = self.config.early_stopping and EarlyStop(self.config.early_stopping).is_due(state.log_history)
         if state.global_step < self.total_steps and not stopped:
             return None
-        put_adapter(self.network, best_weights(checkpoint), checkpoint)
+        put_adapter(self.network, weights, checkpoint)
         return state
 
     def _train(
@@ -258,12 +260,6 @@ class Session:
             )
             try:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            except RuntimeError as error:
-                if processes.count > 1 and is_lost_peer(error):
-                    raise TrainingError(
-                        "另一个训练进程不在了，这个进程也停下", todo="同一条命令加 --resume_from_checkpoint auto 继续。"
-                    ) from error
-                raise
             finally:
                 for callback in callbacks:
                     if isinstance(callback, ProgressView):

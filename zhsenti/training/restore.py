@@ -1,0 +1,58 @@
+"""From a checkpoint's files back into a live run. The files are a stranger's until they have been read."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import TrainerState
+
+from zhsenti.artifact import WEIGHTS, compare_with_live
+from zhsenti.errors import TrainingError, first_line
+from zhsenti.training.checkpoints import BEST, STATE, read_mark
+from zhsenti.training.endings import is_out_of_memory
+
+_MISFITS = (LookupError, ValueError, TypeError, AttributeError)  # other things under the names of ours
+Weights = dict[str, torch.Tensor]
+
+
+@contextmanager
+def refusing(checkpoint: Path | str | None) -> Iterator[None]:
+    """What does not load (a pickle with more than tensors, tensors of another shape) is no state of ours."""
+    try:
+        yield
+    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, *_MISFITS) as error:
+        if is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"不能从 {checkpoint} 续训：里面的状态读不出来",
+            found=first_line(error),
+            todo="换一个检查点，或用 --resume_from_checkpoint none 从头训练。",
+        ) from error
+
+
+def put_adapter(network: Any, weights: Weights, folder: Path) -> None:
+    """Put ``weights`` (of ``folder``) into a live PeftModel, head included; checked tensor by tensor afterwards."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(network, dict(weights))
+    compare_with_live(network, weights, folder)
+
+
+def read_state(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / STATE))
+
+
+def best_weights(checkpoint: Path) -> Weights:
+    """The best adapter that a run had found when it wrote ``checkpoint``; empty before its first evaluation."""
+    if (checkpoint / BEST).is_file():
+        return load_file(checkpoint / BEST)
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    return load_file(checkpoint / WEIGHTS) if state["best_global_step"] == read_mark(checkpoint)["step"] else {}
