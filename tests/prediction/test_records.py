@@ -125,6 +125,12 @@ def test_what_concerns_every_row_stops_the_file(reviews, error):
     assert [p.name for p in reviews.parent.iterdir()] == ["reviews.csv"], "half a result was left"
 
 
+def test_a_model_that_fails_on_every_row_is_not_a_file_of_errors():
+    rows = [Question(n, n, "很好") for n in range(1, 11)]
+    with pytest.raises(ModelError, match=r"每一行都失败[\s\S]*TypeError"):
+        list(predict_rows(Recording(TypeError("a bug")), rows, window=5))
+
+
 def test_a_text_the_predictor_refuses_is_named():
     found = list(predict_rows(Recording(DataError("第 1 条文本为空")), [Question(1, 2, "x")]))
     assert found[0].error == "预测失败：第 1 条文本为空"

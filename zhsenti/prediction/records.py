@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from zhsenti.data.read import Source
 from zhsenti.data.tables import csv_safe
-from zhsenti.errors import DataError, ZhsentiError
+from zhsenti.errors import DataError, ModelError, ZhsentiError, first_line
 from zhsenti.files import replacing
 
 if TYPE_CHECKING:
@@ -94,7 +94,14 @@ def _answer(predictor: BatchPredictor, waiting: list[Question]) -> Iterator[Reco
     except Exception as error:
         if _concerns_all(error):
             raise
-        results = iter([_alone(predictor, question) for question in asked])
+        alone = [_alone(predictor, question) for question in asked]
+        if len(alone) > 1 and not isinstance(error, DataError) and all(isinstance(one, str) for one in alone):
+            raise ModelError(
+                f"模型对这 {len(alone)} 行每一行都失败",
+                found=f"{type(error).__name__}：{first_line(error)}",
+                todo="不是文本的问题：显卡或内存可能出了故障，用 zhsenti doctor 查；仍不行就报告这条消息。",
+            ) from error
+        results = iter(alone)
     for question in waiting:
         result = question.error or next(results)
         if isinstance(result, str):
