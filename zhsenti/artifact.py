@@ -63,7 +63,7 @@ def check_writable(output_dir: Path) -> None:
     """Raises ConfigError when ``output_dir`` can be neither made nor written; leaves nothing behind."""
     probe = output_dir.absolute()
     try:
-        while not probe.exists():
+        while not os.path.lexists(probe):
             probe = probe.parent
         if not probe.is_dir():
             raise NotADirectoryError(f"{probe} 是文件")

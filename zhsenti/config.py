@@ -65,8 +65,8 @@ class TrainConfig(DataConfig):
     max_train_samples: int = option(0, "最多用多少条训练数据，0 为全部", low=0)
     max_dev_samples: int = option(0, "最多用多少条验证数据，0 为全部", low=0)
 
-    lora_r: int = option(8, "LoRA 秩", low=1)
-    lora_alpha: int = option(16, "LoRA 缩放系数 alpha", low=1)
+    lora_r: int = option(8, "LoRA 秩", low=1, high=4096)
+    lora_alpha: int = option(16, "LoRA 缩放系数 alpha", low=1, high=1_000_000)
     lora_dropout: float = option(0.0, "LoRA dropout 概率（CPU 上大于 0 会慢约四成）", low=0, high=0.9)
     lora_target_modules: str = option("all-linear", "LoRA 作用的层：all-linear 或逗号分隔的层名，如 q_proj,v_proj")
     use_qlora: bool | None = option(None, "4 比特基座（NF4 + 双重量化）；默认只在内存放不下时用，false 为不用")
@@ -74,7 +74,7 @@ class TrainConfig(DataConfig):
     memory_budget: str | None = option(None, "训练最多用多少内存（有 GPU 时为显存），如 4GB；默认按空闲内存")
     precision: str = option("auto", "计算精度", choices=PRECISIONS)
 
-    num_epochs: float = option(3.0, "训练轮数", above=0)
+    num_epochs: float = option(3.0, "训练轮数", above=0, high=100_000)
     batch_size: int = option(8, "每批的条数（长短相近）；一次前向放多少由内存决定，不影响结果", low=1)
     gradient_accumulation_steps: int = option(2, "累积几批更新一次；有效批量 = 二者之积", low=1)
     learning_rate: float = option(1e-4, "峰值学习率", above=0)
@@ -89,7 +89,7 @@ class TrainConfig(DataConfig):
     early_stopping: int = option(0, "验证准确率连续几次不升就停，0 为不停", low=0)
     save_total_limit: int = option(2, "最多留几个检查点", low=1)
 
-    num_processes: int = option(1, "本机几个进程一起训练（多显卡时一卡一个）；有效批量不变", low=1)
+    num_processes: int = option(1, "本机几个进程一起训练（多显卡时一卡一个）；有效批量不变", low=1, high=1024)
     fsdp: bool = option(False, "多进程时把冻结的基座按层分到各进程（FSDP2）：省显存，较慢")
     output_dir: str | None = option(None, "输出目录（默认 experiments/label_scoring 或 experiments/classifier_head）")
     resume_from_checkpoint: str = option("none", "续训：auto（最后一个检查点）| none | 检查点路径")
@@ -98,10 +98,13 @@ class TrainConfig(DataConfig):
 
     def resolved_task(self) -> SentimentTask:
         """The task this run trains: the default, or the YAML's, with ``max_length`` applied over it."""
-        values = self.task or {}
+        values = {} if self.task is None else self.task
         if isinstance(values, str):
             values = read_yaml(values)
             values = values.get("task", values)
+        faults = _task_faults(values)
+        if faults:
+            raise ConfigError("任务（task）定义有误：" + "；".join(faults), todo="改正 YAML 里的 task 一节。")
         task = SentimentTask.from_dict(values)
         return dataclasses.replace(task, max_length=self.max_length) if self.max_length else task
 
@@ -188,28 +191,87 @@ class DoctorConfig:
 
 def cache_root() -> Path:
     """Where models and data that were fetched once are kept: ``ZHSENTI_CACHE``, or ~/.cache/zhsenti."""
-    return Path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti").expanduser()
+    return user_path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti")
+
+
+def user_path(text: str) -> Path:
+    """``text`` as a path, with ~ for a home; that of a user who does not exist is a plain name."""
+    return Path(os.path.expanduser(text))
 
 
 C = TypeVar("C")
+MAX_YAML = 1 << 18  # bytes; a page is a hundredth of that
+MAX_DEPTH = 32
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping, or one ConfigError that names the file and, for a syntax error, the line."""
+    """A YAML mapping, or one ConfigError that names the file and, for a syntax error, the line.
+
+    Anchors are refused: ten lines of them can stand for gigabytes, or for themselves.
+    """
     import yaml
 
-    path = Path(path)
+    path, depth = Path(path), 0
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = _small_file(path).decode("utf-8")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+                why = f"嵌套超过 {MAX_DEPTH} 层" if depth > MAX_DEPTH else "用了引用（*）：这里不支持，请把内容写出来"
+                raise ConfigError(f"配置文件 {path} 不能用", found=f"第 {_line(event)} 行{why}")
+        values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"读不了配置文件 {path}", found=error.strerror or str(error), todo="检查路径。") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
         raise ConfigError(f"配置文件 {path} 不是合法的 YAML", found=str(error)) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"配置文件 {path} 的最外层要是“键: 值”", found=type(values).__name__)
     return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _line(event: Any) -> int:
+    return event.start_mark.line + 1
+
+
+def _small_file(path: Path) -> bytes:
+    """Raises OSError, and ConfigError for what would block, never end, or fill the memory."""
+    if "\0" in str(path) or (path.exists() and not path.is_file()):
+        raise ConfigError(f"读不了配置文件 {path}", found="不是普通文件", todo="检查路径。")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_YAML + 1)
+    if len(content) > MAX_YAML:
+        raise ConfigError(f"配置文件 {path} 太大", expected=f"不超过 {MAX_YAML >> 10} KB")
+    return content
+
+
+_SCALARS = (str, int, float)
+_TASK_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "labels": ((list, tuple), "列表"),
+    "words": ((list, tuple), "列表"),
+    "template": ((str,), "文字"),
+    "aliases": ((dict, type(None)), "“标签: [写法]”"),
+    "max_length": ((int,), "整数"),
+    "head_share": ((int, float), "数"),
+}
+
+
+def _task_faults(values: Any) -> list[str]:
+    """What in a task's ``values`` is of a type that SentimentTask does not take (Chinese)."""
+    if not isinstance(values, dict):
+        return ["要是“键: 值”"]
+    named = [(key, values[key], *wanted) for key, wanted in _TASK_KINDS.items() if key in values]
+    faults = [f"{key} 要是{wanted}" for key, value, kinds, wanted in named if type(value) not in kinds]
+    if faults:
+        return faults
+    lists = {key: values[key] for key in ("labels", "words") if key in values}
+    lists |= {f"aliases 的 {key}": value for key, value in (values.get("aliases") or {}).items()}
+    return [
+        f"{key} 要是文字的列表（yes、no、日期等要加引号）"
+        for key, value in lists.items()
+        if not isinstance(value, (list, tuple)) or not all(type(item) in _SCALARS for item in value)
+    ]
 
 
 def parse(
@@ -231,7 +293,8 @@ def parse(
     sources: dict[str, str] = {}
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for origin, given in ((f"{config_path}", read_yaml(config_path) if config_path else {}), ("命令行", flags)):
+    written = {} if config_path is None else read_yaml(config_path or "")  # argparse reads --config=-- as []
+    for origin, given in ((f"{config_path}", written), ("命令行", flags)):
         for name, raw in given.items():
             try:
                 values[name] = _convert(cls, name, raw)
@@ -321,11 +384,17 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
         near = difflib.get_close_matches(name, list(items), n=1)
         raise ValueError("没有这个参数" + (f"，是否指 {near[0]}？" if near else ""))
     kind, metadata = _base_type(cls, name), items[name].metadata
-    if kind is Any or (raw is None and items[name].default is None):
+    if raw is None and items[name].default is None:
         return raw
+    if (
+        isinstance(raw, str) and not raw.strip() and items[name].default != "" and name != "text"
+    ):  # which says so itself
+        raise ValueError("是空的")
+    if kind is Any:
+        return _text(raw) if isinstance(raw, str) else raw
     try:
         if typing.get_origin(kind) is list:
-            return [str(item) for item in (raw if isinstance(raw, list) else [raw])]
+            return [_text(item) for item in (raw if isinstance(raw, list) else [raw])]
         if kind is bool:
             value: Any = raw if isinstance(raw, bool) else _BOOLEANS[str(raw).lower()]
         elif kind is int:
@@ -337,13 +406,10 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
             if value != value or value in (float("inf"), float("-inf")):
                 raise ValueError
         else:
-            if isinstance(raw, (dict, list)):
-                raise ValueError
-            value = str(raw)
+            value = str(raw) if name == "text" and isinstance(raw, str) else _text(raw)  # a text may hold anything
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise ValueError(
-            f"{raw!r} 不是{ {bool: 'true 或 false', int: '整数', float: '数', str: '文字'}[kind] }"
-        ) from None
+        wanted = {bool: "true 或 false", int: "整数", float: "数"}.get(kind, "文字")
+        raise ValueError(f"{repr(raw)[:80]} 不是{wanted}") from None
     if metadata["choices"] and value not in metadata["choices"]:
         raise ValueError(f"{value!r} 不在 {' | '.join(metadata['choices'])} 之中")
     if metadata["low"] is not None and value < metadata["low"]:
@@ -353,3 +419,12 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
     if metadata["above"] is not None and value <= metadata["above"]:
         raise ValueError(f"{value} 不大于下限 {metadata['above']:g}")
     return value
+
+
+def _text(raw: Any) -> str:
+    """Raises ValueError for lists, for NUL, which no path can hold, and for lone surrogates, which no results can."""
+    if isinstance(raw, (dict, list)) or "\0" in str(raw):
+        raise ValueError(f"{repr(raw)[:80]} 不是文字")
+    if str(raw) != str(raw).encode("utf-8", "replace").decode("utf-8"):
+        raise ValueError(f"{repr(raw)[:80]} 不是 UTF-8：文件就改名，别的就重新输入")
+    return str(raw)

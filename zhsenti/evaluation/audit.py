@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zhsenti.artifact import Manifest, check_writable, load_manifest
-from zhsenti.config import AuditConfig, TrainConfig, cache_root, parse
+from zhsenti.config import AuditConfig, TrainConfig, cache_root, parse, user_path
 from zhsenti.data.audit.checks import STAGES, Audit, AuditOptions, Finding, audit
 from zhsenti.data.audit.files import from_dataset, read_splits
 from zhsenti.data.audit.lengths import CountTokens
@@ -120,7 +120,7 @@ def _counter(tokenizer: Tokenizer) -> CountTokens:
 
 def _local_folder(name: str) -> Path | None:
     """Where the tokenizer of ``name`` lies on this machine: a folder, an embedded model, the hub's cache."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name in EMBEDDED:
         path = cache_root() / "models" / name
         return path if is_whole(path) else None

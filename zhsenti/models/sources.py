@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zhsenti.config import cache_root
+from zhsenti.config import cache_root, user_path
 from zhsenti.errors import ModelError
 from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, file_sha256, is_whole, prepare_embedded
 from zhsenti.models.untrusted import is_pickle, read_header, read_json, refuse_code, refuse_name, refuse_sizes
@@ -50,7 +50,7 @@ def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _say) -> R
         return _auto(say)
     if name in EMBEDDED:
         return _embedded(name, name, "按名字使用软件包携带的权重", say)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name.endswith(".gguf"):
         return _gguf(name, path, say)
     if path.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zhsenti.config import InferenceConfig
+from zhsenti.config import InferenceConfig, user_path
 from zhsenti.data.faults import Faults
 from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
 from zhsenti.data.sniff import is_folder
@@ -28,8 +29,8 @@ def predict_file(config: InferenceConfig, task: SentimentTask, load: Callable[[]
     Rows that cannot be scored become error records and are reported. Raises ConfigError, DataError.
     """
     assert config.input is not None
-    source = open_rows(Path(config.input).expanduser())
-    output = None if config.output is None else _output(Path(config.output).expanduser(), source.path)
+    source = open_rows(user_path(config.input))
+    output = None if config.output is None else _output(user_path(config.output), source.path)
     text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
     aspect = None
     if task.has_aspect and config.aspect is None:
@@ -53,11 +54,17 @@ def _output(path: Path, read: Path) -> Path:
     """Checked before anything is computed. Raises ConfigError."""
     if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"不认识的输出类型：{path}", expected="、".join(ENDINGS), todo="改 --output 的后缀。")
-    if not path.parent.is_dir():
-        raise ConfigError(f"没有输出文件夹 {path.parent}", todo="先建好它，或改 --output。")
-    if path.exists() and (is_folder(path) or path.samefile(read)):
-        why = "是文件夹" if path.is_dir() else "就是 --input"
-        raise ConfigError(f"--output {path} {why}", todo="换一个文件名。")
+    try:
+        if not path.parent.is_dir():
+            raise ConfigError(f"没有输出文件夹 {path.parent}", todo="先建好它，或改 --output。")
+        if path.exists() and (is_folder(path) or path.samefile(read)):
+            why = "是文件夹" if path.is_dir() else "就是 --input"
+            raise ConfigError(f"--output {path} {why}", todo="换一个文件名。")
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+            pass  # asking for permission is not enough
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise ConfigError(f"不能写入 --output {path}", found=found, todo="换一个位置或名字。") from error
     return path
 
 

@@ -60,6 +60,8 @@ def read_mark(folder: Path) -> dict[str, Any]:
     identity = mark["identity"]
     if not all(isinstance(identity.get(section), dict) for section in ("config", "task")):
         raise ValueError("内容不全")
+    if not (isinstance(identity["config"].get("processes"), int) and 1 <= identity["config"]["processes"] <= 1024):
+        raise ValueError("进程数不对")
     if {section: _sha256(identity.get(section)) for section in SECTIONS} != mark.get("hashes"):
         raise ValueError("与它自己的校验值不符")
     return mark
@@ -69,7 +71,7 @@ def fault_of(folder: Path) -> str:
     """Why this checkpoint cannot be resumed (Chinese), or an empty string."""
     try:
         mark = read_mark(folder)
-        processes = int(mark["identity"]["config"]["processes"])
+        processes = mark["identity"]["config"]["processes"]
     except FileNotFoundError:
         return "没有完成标记（保存时中断）"
     except (OSError, ValueError, KeyError, TypeError) as error:

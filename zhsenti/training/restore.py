@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from zhsenti.errors import TrainingError, first_line
 from zhsenti.training.checkpoints import BEST, STATE, read_mark
 from zhsenti.training.endings import is_out_of_memory
 
-_MISFITS = (LookupError, ValueError, TypeError, AttributeError)  # other things under the names of ours
+_MISFITS = (LookupError, ValueError, TypeError, AttributeError, EOFError)  # other things under the names of ours
 Weights = dict[str, torch.Tensor]
 
 
@@ -47,7 +48,14 @@ def put_adapter(network: Any, weights: Weights, folder: Path) -> None:
 
 
 def read_state(checkpoint: Path) -> TrainerState:
-    return TrainerState.load_from_json(str(checkpoint / STATE))
+    """Raises ValueError for what the loop could not count on."""
+    state = TrainerState.load_from_json(str(checkpoint / STATE))
+    step, best = state.best_global_step, state.best_metric
+    if state.global_step != read_mark(checkpoint)["step"] or not isinstance(state.log_history, list):
+        raise ValueError(f"global_step = {state.global_step!r}"[:80])
+    if not (step is None or type(step) is int) or not (best is None or (type(best) is float and math.isfinite(best))):
+        raise ValueError(f"best_metric = {best!r}，best_global_step = {step!r}"[:120])
+    return state
 
 
 def best_weights(checkpoint: Path) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.config import AuditConfig, DataConfig
+from zhsenti.config import AuditConfig, DataConfig, user_path
 from zhsenti.data.audit.findings import AuditSplit
 from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, cell_text, read_table
 from zhsenti.data.sniff import is_folder, list_folder
@@ -60,7 +60,7 @@ def from_dataset(splits: DatasetSplits) -> list[AuditSplit]:
 def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
     found: list[Path] = []
     for word in given:
-        path = Path(word).expanduser()
+        path = user_path(word)
         found += _in_folder(path, notes) if is_folder(path) else [path]
     return found
 
