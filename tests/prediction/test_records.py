@@ -127,7 +127,7 @@ def test_what_concerns_every_row_stops_the_file(reviews, error):
 
 def test_a_model_that_fails_on_every_row_is_not_a_file_of_errors():
     rows = [Question(n, n, "很好") for n in range(1, 11)]
-    with pytest.raises(ModelError, match=r"每一行都失败[\s\S]*TypeError"):
+    with pytest.raises(ModelError, match=r"模型对每一行都失败[\s\S]*TypeError"):
         list(predict_rows(Recording(TypeError("a bug")), rows, window=5))
 
 

@@ -95,9 +95,11 @@ def _answer(predictor: BatchPredictor, waiting: list[Question]) -> Iterator[Reco
         if _concerns_all(error):
             raise
         alone = [_alone(predictor, question) for question in asked]
-        if len(alone) > 1 and not isinstance(error, DataError) and all(isinstance(one, str) for one in alone):
+        plain = Question(0, None, "很好", asked[0].aspect)
+        failed = [*alone, _alone(predictor, plain)]
+        if not isinstance(error, DataError) and all(isinstance(one, str) for one in failed):  # it is not the texts
             raise ModelError(
-                f"模型对这 {len(alone)} 行每一行都失败",
+                "模型对每一行都失败",
                 found=f"{type(error).__name__}：{first_line(error)}",
                 todo="不是文本的问题：显卡或内存可能出了故障，用 zhsenti doctor 查；仍不行就报告这条消息。",
             ) from error
