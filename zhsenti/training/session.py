@@ -155,7 +155,11 @@ class Session:
     def check_space(self, output_dir: Path) -> None:
         """Raises TrainingError when the disk cannot hold what this run will write."""
         folders = self.config.save_total_limit + 2  # one more while the next is written, and the adapter
-        check_space(output_dir, folders * BYTES_OF_TRAINED_WEIGHT * self.plan.trainable, checkpoints(output_dir))
+        goes_on = (
+            self.config.resume_from_checkpoint != "none"
+        )  # a new run keeps the old one's checkpoints beside its own
+        there = checkpoints(output_dir) if goes_on else []
+        check_space(output_dir, folders * BYTES_OF_TRAINED_WEIGHT * self.plan.trainable, there)
 
     def notices(self) -> list[str]:
         """Chinese lines the user should read before this run starts."""
@@ -221,10 +225,10 @@ class Session:
             return None
         with refusing(checkpoint):
             state, weights = read_state(checkpoint), best_weights(checkpoint)
-        stopped = self.config.early_stopping and EarlyStop(self.config.early_stopping).is_due(state.log_history)
-        if state.global_step < self.total_steps and not stopped:
-            return None
-        put_adapter(self.network, weights, checkpoint)
+            stopped = self.config.early_stopping and EarlyStop(self.config.early_stopping).is_due(state.log_history)
+            if state.global_step < self.total_steps and not stopped:
+                return None
+            put_adapter(self.network, weights, checkpoint)
         return state
 
     def _train(
