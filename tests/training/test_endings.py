@@ -34,7 +34,7 @@ def events(folder: Path, kind: str) -> list[dict]:
 def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(command, tmp_path, number, code):
     whole, output, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     assert run(command(whole), tmp_path / "whole.log").code == 0
-    process = start(command(output), log, slow_steps=0.3)
+    process = start(command(output), log, slow_steps=0.8)
     wait_for(log, "步 3/")
     os.kill(process.pid, number)
     done = outcome(process, log)
