@@ -77,7 +77,7 @@ def test_kill_again_and_again_at_random_steps(command, tmp_path, seed):
 
 def test_a_killed_run_gives_its_folder_free(command, tmp_path):
     output, log = tmp_path / "run", tmp_path / "log"
-    first = start(command(output), log, slow_steps=1.0)
+    first = start(command(output), log, slow_steps=5.0)
     wait_for(log, "步 1/")
     second = run(command(output), tmp_path / "second")
     assert second.code == 2
