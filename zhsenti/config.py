@@ -102,9 +102,6 @@ class TrainConfig(DataConfig):
         if isinstance(values, str):
             values = read_yaml(values)
             values = values.get("task", values)
-        faults = _task_faults(values)
-        if faults:
-            raise ConfigError("任务（task）定义有误：" + "；".join(faults), todo="改正 YAML 里的 task 一节。")
         task = SentimentTask.from_dict(values)
         return dataclasses.replace(task, max_length=self.max_length) if self.max_length else task
 
@@ -244,34 +241,6 @@ def _small_file(path: Path) -> bytes:
     if len(content) > MAX_YAML:
         raise ConfigError(f"配置文件 {path} 太大", expected=f"不超过 {MAX_YAML >> 10} KB")
     return content
-
-
-_SCALARS = (str, int, float)
-_TASK_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "labels": ((list, tuple), "列表"),
-    "words": ((list, tuple), "列表"),
-    "template": ((str,), "文字"),
-    "aliases": ((dict, type(None)), "“标签: [写法]”"),
-    "max_length": ((int,), "整数"),
-    "head_share": ((int, float), "数"),
-}
-
-
-def _task_faults(values: Any) -> list[str]:
-    """What in a task's ``values`` is of a type that SentimentTask does not take (Chinese)."""
-    if not isinstance(values, dict):
-        return ["要是“键: 值”"]
-    named = [(key, values[key], *wanted) for key, wanted in _TASK_KINDS.items() if key in values]
-    faults = [f"{key} 要是{wanted}" for key, value, kinds, wanted in named if type(value) not in kinds]
-    if faults:
-        return faults
-    lists = {key: values[key] for key in ("labels", "words") if key in values}
-    lists |= {f"aliases 的 {key}": value for key, value in (values.get("aliases") or {}).items()}
-    return [
-        f"{key} 要是文字的列表（yes、no、日期等要加引号）"
-        for key, value in lists.items()
-        if not isinstance(value, (list, tuple)) or not all(type(item) in _SCALARS for item in value)
-    ]
 
 
 def parse(

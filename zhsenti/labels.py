@@ -26,6 +26,34 @@ def _normal(raw: object) -> str:
     return whole if dot and whole.lstrip("-").isdigit() and set(fraction) <= {"0"} else text
 
 
+_SCALARS = (str, int, float)
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "labels": ((list, tuple), "列表"),
+    "words": ((list, tuple), "列表"),
+    "template": ((str,), "文字"),
+    "aliases": ((dict, type(None)), "“标签: [写法]”"),
+    "max_length": ((int,), "整数"),
+    "head_share": ((int, float), "数"),
+}
+
+
+def _type_faults(values: Any) -> list[str]:
+    """What in a task's ``values`` is of a type that SentimentTask does not take (Chinese)."""
+    if not isinstance(values, dict):
+        return ["要是“键: 值”"]
+    named = [(key, values[key], *wanted) for key, wanted in _KINDS.items() if key in values]
+    faults = [f"{key} 要是{wanted}" for key, value, kinds, wanted in named if type(value) not in kinds]
+    if faults:
+        return faults
+    lists = {key: values[key] for key in ("labels", "words") if key in values}
+    lists |= {f"aliases 的 {key}": value for key, value in (values.get("aliases") or {}).items()}
+    return [
+        f"{key} 要是文字的列表（yes、no、日期等要加引号）"
+        for key, value in lists.items()
+        if not isinstance(value, (list, tuple)) or not all(type(item) in _SCALARS for item in value)
+    ]
+
+
 @dataclass(frozen=True)
 class SentimentTask:
     """What is asked of the model. Travels with the adapter, so prediction is never told the prompt again.
@@ -136,7 +164,10 @@ class SentimentTask:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SentimentTask:
-        """Build from YAML or a manifest; unknown keys are refused, not ignored."""
+        """Build from YAML or a manifest; unknown keys and values of another type are refused, not ignored."""
+        faults = _type_faults(values)
+        if faults:
+            raise ConfigError("任务（task）定义有误：" + "；".join(faults), todo="改正 YAML 里的 task 一节。")
         allowed = set(cls.__dataclass_fields__)
         unknown = sorted(set(values) - allowed)
         if unknown:

@@ -3,6 +3,7 @@ torch and transformers already, so that each costs a second and not ten."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -46,6 +47,12 @@ def outcome(process: Any, log: Path, timeout: float = 300) -> Outcome:
 
 def run(argv: list[str], log: Path, **hooks: Any) -> Outcome:
     return outcome(start(argv, log, **hooks), log)
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Lines of ``train_results.json`` of one kind."""
+    lines = (folder / "train_results.json").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
 
 
 def weights(output: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import signal
@@ -13,19 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.doomed import RESUME, outcome, run, same, start, wait_for, weights
+from tests.training.doomed import RESUME, events, outcome, run, same, start, wait_for, weights
 from zhsenti.errors import TrainingError
-from zhsenti.training import endings, session
-from zhsenti.training.checkpoints import MARK, checkpoints, fault_of, find_checkpoint, prune
+from zhsenti.training import endings
+from zhsenti.training.checkpoints import MARK, checkpoints, fault_of
 from zhsenti.training.endings import check_space, is_out_of_memory
 from zhsenti.training.loop import SentimentTrainer
 from zhsenti.training.run import train
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "train_results.json").read_text(encoding="utf-8").splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
-
 
 # ── signals ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,6 +125,30 @@ def test_out_of_memory_with_one_review_recomputes_then_gives_up(config, tmp_path
     short_of_memory(monkeypatch, 0)
     with pytest.raises(TrainingError, match=r"一条 \d+ token 的评论也放不下"):
         train(config("lost", lora_dropout=0.0), "label_scoring")
+
+
+def test_out_of_memory_elsewhere_is_one_message(config, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: torch.empty(2**60))
+    with pytest.raises(TrainingError, match=r"内存不足[\s\S]*--resume_from_checkpoint auto"):
+        train(config(), "label_scoring")
+
+
+def test_out_of_memory_in_an_evaluation_halves_too(config, tmp_path, monkeypatch, capsys):
+    from zhsenti.methods.base import Scorer
+
+    forward = Scorer.forward
+
+    def limited(self, trie, labels=None, num_items_in_batch=None):
+        if labels is None and len(trie.reads) > 2:
+            torch.empty(2**60)
+        return forward(self, trie, labels, num_items_in_batch)
+
+    train(config("roomy", num_epochs=1), "label_scoring")
+    monkeypatch.setattr(Scorer, "forward", limited)
+    train(config("tight", num_epochs=1), "label_scoring")
+    assert "有效批量不变" in capsys.readouterr().err
+    roomy, tight = ([e["dev_loss"] for e in events(tmp_path / name, "eval")] for name in ("roomy", "tight"))
+    assert tight == pytest.approx(roomy, rel=0.2)  # dropout's masks differ where updates are cut another way
 
 
 # ── numbers that are none ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,202 +314,6 @@ def test_a_tracker_that_fails_is_left_out(tmp_path):
     assert "训练不受影响" in said[0]
 
 
-# ── checkpoints ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def trained(config, tmp_path):
-    train(config(num_epochs=1), "label_scoring")
-    return tmp_path / "run"
-
-
-def damage(path: Path, how: str) -> None:
-    data = bytearray(path.read_bytes())
-    if how == "bit":
-        data[len(data) // 2] ^= 1
-    path.write_bytes(data if how == "bit" else b"" if how == "empty" else bytes(data[: len(data) // 2]))
-
-
-def test_every_damage_to_every_file_is_noticed(trained):
-    checkpoint = checkpoints(trained)[0]
-    assert not fault_of(checkpoint)
-    files = sorted(checkpoint.iterdir())
-    assert len(files) >= 7
-    for path, how in itertools.product(files, ("bit", "half", "empty", "gone")):
-        before = path.read_bytes()
-        path.unlink() if how == "gone" else damage(path, how)
-        assert fault_of(checkpoint), (path.name, how)
-        path.write_bytes(before)
-    (checkpoint / "scaler.pt").write_bytes(b"from a stranger")
-    assert "来历不明" in fault_of(checkpoint)
-    (checkpoint / "scaler.pt").unlink()
-    renamed = checkpoint.rename(checkpoint.with_name("checkpoint-999"))
-    assert "属于 checkpoint-" in fault_of(renamed)
-
-
-def test_a_mark_that_was_edited_is_noticed(trained):
-    checkpoint = checkpoints(trained)[0]
-    mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
-    mark["identity"]["config"]["learning_rate"] = 1.0
-    (checkpoint / MARK).write_text(json.dumps(mark), encoding="utf-8")
-    assert "校验值" in fault_of(checkpoint)
-
-
-def test_broken_ones_are_set_aside_with_the_reason_and_never_counted(trained):
-    last, before, *_ = checkpoints(trained)
-    damage(last / "optimizer.pt", "half")
-    prune(trained, keep=1)
-    assert [p.name for p in checkpoints(trained)] == [last.name, before.name], "the last whole one is never deleted"
-    found, notes = find_checkpoint("auto", trained)
-    assert found == before
-    assert "optimizer.pt" in notes[0]
-    (aside,) = (trained / "broken").iterdir()
-    assert aside.name.startswith(last.name)
-    assert "optimizer.pt" in (aside / "原因.txt").read_text(encoding="utf-8")
-    assert checkpoints(trained) == [before]
-
-
-def test_a_pickle_in_a_checkpoint_is_not_run(config, trained, tmp_path):
-    """Someone else's checkpoint, sealed well, whose optimizer state would run a command when unpickled."""
-    from zhsenti.training.checkpoints import commit, read_mark
-
-    class Payload:
-        def __reduce__(self):
-            return os.system, (f"touch {tmp_path / 'owned'}",)
-
-    checkpoint = checkpoints(trained)[1]
-    mark = read_mark(checkpoint)
-    for name in ("optimizer.pt", "rng_state.pth"):
-        hostile = tmp_path / "hostile"
-        target = checkpoint.rename(hostile)
-        before = (target / name).read_bytes()
-        torch.save({"state": Payload()}, target / name)
-        (target / MARK).unlink()
-        commit(target, checkpoint, mark["identity"], **{k: mark[k] for k in ("step", "micro_tokens", "seconds")})
-        with pytest.raises(TrainingError, match="读不出来"):
-            train(config(num_epochs=1, resume_from_checkpoint=str(checkpoint)), "label_scoring")
-        assert not (tmp_path / "owned").exists()
-        (checkpoint / name).write_bytes(before)
-
-
-def test_every_difference_is_listed_by_its_name(config, trained, tmp_path, review_csv):
-    other = tmp_path / "other.csv"
-    other.write_text(review_csv.read_text(encoding="utf-8").replace("第3次", "第三次"), encoding="utf-8")
-    task = {"template": "评价：{text}\n倾向：", "labels": ["负面", "正面"], "words": ["差", "好"]}
-    changed = config(num_epochs=1, resume_from_checkpoint="auto", dataset=str(other), seed=7, lora_r=4, task=task)
-    with pytest.raises(TrainingError) as caught:
-        train(changed, "label_scoring")
-    for part in ("seed：42 → 7", "lora_r：8 → 4", "task.template", "task.words", "数据（SHA-256）"):
-        assert part in str(caught.value)
-
-
-def test_a_finished_run_resumes_to_the_same_end_without_a_step(config, tmp_path):
-    """Also where the last step is in the middle of an epoch: nothing is trained on top."""
-    adapter = train(config(num_epochs=1.5), "label_scoring")
-    before = load_file(adapter / "adapter_model.safetensors")
-    steps = events(tmp_path / "run", "summary")[0]["steps"]
-    train(config(num_epochs=1.5, resume_from_checkpoint="auto"), "label_scoring")
-    assert same(load_file(adapter / "adapter_model.safetensors"), before)
-    assert events(tmp_path / "run", "summary")[1]["steps"] == steps
-    assert not (tmp_path / "run" / f"checkpoint-{steps + 1}").exists()
-
-
-def test_a_run_that_had_stopped_early_does_not_go_on(config, tmp_path):
-    settings = {"early_stopping": 1, "learning_rate": 1e-9, "num_epochs": 20}
-    train(config(**settings), "label_scoring")
-    train(config(**settings, resume_from_checkpoint="auto"), "label_scoring")
-    assert [entry["steps"] for entry in events(tmp_path / "run", "summary")] == [10, 10]
-
-
-def test_early_stopping_counts_on_across_a_resume(config, tmp_path, monkeypatch):
-    from tests.training.test_run import StopAt
-
-    settings = {"early_stopping": 2, "learning_rate": 1e-9, "num_epochs": 20}
-    real = session.trackers
-    monkeypatch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(12)])
-    with pytest.raises(KeyboardInterrupt):
-        train(config(**settings), "label_scoring")
-    monkeypatch.setattr(session, "trackers", real)
-    train(config(**settings, resume_from_checkpoint="auto"), "label_scoring")
-    assert events(tmp_path / "run", "summary")[0]["steps"] == 15
-
-
-def test_odd_marks_and_unreadable_files_are_broken_ones(trained, monkeypatch):
-    checkpoint = checkpoints(trained)[0]
-    mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
-    odd = ({"files": []}, {"identity": 1}, {"step": "10"}, {"micro_tokens": 0}, {"format": 1}, {"hashes": None})
-    for changes in (*odd, {"identity": {**mark["identity"], "task": []}}):
-        (checkpoint / MARK).write_text(json.dumps({**mark, **changes}), encoding="utf-8")
-        assert "完成标记不能用" in fault_of(checkpoint), changes
-    for text in ("", "[]", "{" * 100_000, '{"files": {}, "files": {}}'):
-        (checkpoint / MARK).write_text(text, encoding="utf-8")
-        assert "完成标记不能用" in fault_of(checkpoint), text[:20]
-    (checkpoint / MARK).write_text(json.dumps(mark), encoding="utf-8")
-    assert not fault_of(checkpoint)
-
-    def broken_disk(path):
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr("zhsenti.artifact.file_sha256", broken_disk)
-    assert "optimizer.pt" in fault_of(checkpoint)
-
-
-def test_a_refused_resume_touches_nothing(config, trained):
-    before = sorted(p.relative_to(trained) for p in trained.rglob("*"))
-    with pytest.raises(TrainingError, match="seed"):
-        train(config(num_epochs=1, seed=7, save_total_limit=1, resume_from_checkpoint="auto"), "label_scoring")
-    assert sorted(p.relative_to(trained) for p in trained.rglob("*")) == before
-
-
-def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way(config, trained, tmp_path):
-    whole = weights(trained)
-    names = [p.name for p in checkpoints(trained)]
-    early = checkpoints(trained)[-1]
-    train(config(num_epochs=1, save_total_limit=1, resume_from_checkpoint=str(early)), "label_scoring")
-    assert same(weights(trained), whole)
-    (moved,) = trained.glob("previous-*")
-    assert sorted(p.name for p in moved.iterdir()) == sorted(names[:-1])
-    assert [p.name for p in checkpoints(trained)] == names[:1]
-    # Into another folder, where another run's checkpoints lie.
-    train(config("other", seed=9), "label_scoring")
-    taken = str(moved / names[-2])
-    train(config("other", num_epochs=1, save_total_limit=1, resume_from_checkpoint=taken), "label_scoring")
-    assert same(weights(tmp_path / "other"), whole)
-    assert [p.name for p in checkpoints(tmp_path / "other")] == names[:1]
-
-
-def test_a_copy_under_another_name_can_be_resumed(config, trained):
-    whole, early = weights(trained), checkpoints(trained)[-1]
-    backup = early.rename(trained / "backup")
-    train(config(num_epochs=1, resume_from_checkpoint=str(backup)), "label_scoring")
-    assert same(weights(trained), whole)
-
-
-def test_an_adapter_alone_is_kept_too(config, trained):
-    before = weights(trained)
-    for path in [*checkpoints(trained), trained / "tensorboard"]:
-        path.rename(trained.parent / path.name)
-    (trained / "train_results.json").unlink()
-    train(config(num_epochs=1, seed=3), "label_scoring")
-    (kept,) = trained.glob("previous-*")
-    assert same(weights(kept), before)
-
-
-def test_time_and_speed_count_all_parts_of_a_run(config, tmp_path):
-    train(config(num_epochs=1), "label_scoring")
-    train(config(num_epochs=1, resume_from_checkpoint="auto"), "label_scoring")
-    first, second = events(tmp_path / "run", "summary")
-    assert second["seconds"] == pytest.approx(first["seconds"], abs=1.0)
-    assert second["reviews_per_second"] > 0
-
-
-def test_four_bits_once_decided_stay(config, tmp_path):
-    """Free memory is another at every start; the base is not."""
-    train(config(num_epochs=1, lora_dropout=0.0, use_qlora=True), "label_scoring")
-    train(config(num_epochs=1, lora_dropout=0.0, resume_from_checkpoint="auto"), "label_scoring")
-    assert len(events(tmp_path / "run", "summary")) == 2
-
-
 def test_a_bug_is_no_full_disk(config, monkeypatch):
     def buggy(self, folder):
         raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
@@ -500,39 +321,3 @@ def test_a_bug_is_no_full_disk(config, monkeypatch):
     monkeypatch.setattr(SentimentTrainer, "_save_optimizer_and_scheduler", buggy)
     with pytest.raises(RuntimeError, match="size of tensor"):
         train(config(), "label_scoring")
-
-
-def test_out_of_memory_elsewhere_is_one_message(config, monkeypatch):
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: torch.empty(2**60))
-    with pytest.raises(TrainingError, match=r"内存不足[\s\S]*--resume_from_checkpoint auto"):
-        train(config(), "label_scoring")
-
-
-def test_out_of_memory_in_an_evaluation_halves_too(config, tmp_path, monkeypatch, capsys):
-    from zhsenti.methods.base import Scorer
-
-    forward = Scorer.forward
-
-    def limited(self, trie, labels=None, num_items_in_batch=None):
-        if labels is None and len(trie.reads) > 2:
-            torch.empty(2**60)
-        return forward(self, trie, labels, num_items_in_batch)
-
-    train(config("roomy", num_epochs=1), "label_scoring")
-    monkeypatch.setattr(Scorer, "forward", limited)
-    train(config("tight", num_epochs=1), "label_scoring")
-    assert "有效批量不变" in capsys.readouterr().err
-    roomy, tight = ([e["dev_loss"] for e in events(tmp_path / name, "eval")] for name in ("roomy", "tight"))
-    assert tight == pytest.approx(roomy, rel=0.2)  # dropout's masks differ where updates are cut another way
-
-
-def test_a_moved_run_goes_on(config, tmp_path):
-    """No checkpoint names the place it was written in."""
-    train(config("here", num_epochs=1), "label_scoring")
-    whole = weights(tmp_path / "here")
-    (tmp_path / "here").rename(tmp_path / "there")
-    discard_last = checkpoints(tmp_path / "there")[0]
-    for path in discard_last.iterdir():
-        path.unlink()
-    train(config("there", num_epochs=1, resume_from_checkpoint="auto"), "label_scoring")
-    assert same(weights(tmp_path / "there"), whole)

@@ -10,16 +10,12 @@ import pytest
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from tests.training.doomed import events
 from zhsenti.artifact import load_manifest
 from zhsenti.errors import ConfigError, DataError, TrainingError
 from zhsenti.methods import METHODS
 from zhsenti.training import session
 from zhsenti.training.run import train
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "train_results.json").read_text(encoding="utf-8").splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
 
 
 def losses(folder: Path) -> list[float]:
