@@ -66,17 +66,17 @@ def swap_in(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
     elif _exchange(new, folder):
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
     else:
         old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         folder.rename(old)
         try:
             new.rename(folder)
         except OSError:
             old.rename(folder)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     sync_folder(folder.parent)
 
 
@@ -86,7 +86,15 @@ def recover(folder: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
     for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """A folder with what is in it, or a link to one without."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -222,3 +222,13 @@ def test_a_moved_run_goes_on(config, tmp_path):
         path.unlink()
     train(config("there", num_epochs=1, resume_from_checkpoint="auto"), "label_scoring")
     assert same(weights(tmp_path / "there"), whole)
+
+
+def test_an_adapter_behind_a_link_is_not_lost_and_leaves_no_litter(config, trained, tmp_path):
+    before = weights(trained)
+    (trained / "lora_adapter").rename(tmp_path / "elsewhere")
+    (trained / "lora_adapter").symlink_to(tmp_path / "elsewhere")
+    train(config(num_epochs=1, seed=3), "label_scoring")
+    assert same(load_file(tmp_path / "elsewhere" / "adapter_model.safetensors"), before)
+    assert not same(weights(trained), before)
+    assert [p.name for p in trained.iterdir() if p.name.startswith(".")] == [".lock"]
