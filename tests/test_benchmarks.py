@@ -18,15 +18,17 @@ CLOSING = {
     "memory": ["loss_distance", "memory_worst_error"],
     "audit": ["audit_test_in_train", "audit_flip_recall", "audit_seconds", "audit_peak_memory_gb"],
     "scaling": ["scoring_reviews_worst_growth", "training_tokens_worst_growth"],
+    "serving": ["serving_share_of_batch", "overload_lost", "overload_peak_rss_growth_mb", "p99_ms_at_8"],
 }
-LIMIT = {"training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300}
+LIMIT = {"training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300, "serving": 24}
+MORE = {"serving": ["--seconds", "1", "--overload_seconds", "1"]}
 
 
 @pytest.mark.parametrize("name", CLOSING)
 def test_benchmark(name, tiny_model, review_csv, tmp_path):
     out = tmp_path / f"{name}.json"
     command = [sys.executable, f"benchmarks/{name}.py", "--model", str(tiny_model), "--dataset", str(review_csv),
-               "--limit", str(LIMIT[name]), "--json", str(out)]  # fmt: skip
+               "--limit", str(LIMIT[name]), "--json", str(out), *MORE.get(name, ())]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ZHSENTI_CACHE": str(tmp_path)},
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

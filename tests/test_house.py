@@ -19,7 +19,7 @@ from zhsenti.labels import SentimentTask
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors", "files", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction",
-    "evaluation", "doctor", "cli", "__main__",
+    "evaluation", "serving", "export", "doctor", "cli", "__main__",
 ]  # fmt: skip
 
 

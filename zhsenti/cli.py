@@ -13,7 +13,9 @@ COMMANDS = {
     "doctor": ("zhsenti.doctor.command:main", "检查这台机器：环境、显卡、内存、网络、缓存，以及怎么办"),
     "audit": ("zhsenti.evaluation.audit:main", "检查数据：泄漏、重复、错标、捷径（训练之前）"),
     "evaluate": ("zhsenti.evaluation.command:main", "评估适配器，与基线比较，写成报告"),
-    "predict": ("zhsenti.prediction.command:main", "预测一句，或一个文件里的每一行"),
+    "predict": ("zhsenti.prediction.command:main", "预测一句，或文件里的每一行；也能在集群上"),
+    "serve": ("zhsenti.serving.command:main", "HTTP 服务：API 和网页"),
+    "export": ("zhsenti.export.command:main", "导出：合并的模型、GGUF、ONNX、OpenVINO，并核对结果"),
 }
 
 

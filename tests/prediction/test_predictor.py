@@ -44,8 +44,8 @@ def test_order_types_and_agreement_between_doors(adapter):
     for text, result in zip(TEXTS, results, strict=True):
         alone = predictor.predict(text)
         assert alone.label == result.label
-        assert alone.probability == pytest.approx(result.probability, abs=1e-5)
-        assert result.probability == max(result.scores.values()) == result.scores[result.label]
+        assert alone.confidence == pytest.approx(result.confidence, abs=1e-5)
+        assert result.confidence == max(result.scores.values()) == result.scores[result.label]
         assert sum(result.scores.values()) == pytest.approx(1, abs=1e-5)
         assert list(result.scores) == ["负面", "正面"]
     assert results[1].truncated
@@ -173,7 +173,7 @@ def test_command_prints_json_text_and_demo(adapter, capsys):
     assert command.main(["--model_path", str(adapter), "--text", "酒店很好", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["text"] == "酒店很好"
-    assert set(result) == {"text", "label", "probability", "scores", "tokens", "truncated"}
+    assert set(result) == {"text", "label", "confidence", "scores", "tokens", "truncated"}
     assert command.main(["--model_path", str(adapter), "--demo"]) == 0
     assert capsys.readouterr().out.count("→") == len(command.DEMO)
 

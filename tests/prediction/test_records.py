@@ -16,7 +16,7 @@ from zhsenti.errors import ConfigError, DataError, ModelError
 from zhsenti.labels import SentimentTask
 from zhsenti.prediction import command, records
 from zhsenti.prediction.batch import predict_file
-from zhsenti.prediction.records import Question, predict_rows
+from zhsenti.prediction.records import Question, score_window
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = 'text,id\n房间很好,a\n,b\n"太吵了\n很差",c\n三列,d,e\n=1+1很好,f\n'
@@ -45,25 +45,24 @@ def door(tmp_path, monkeypatch):
     return lambda *flags: (command.main(["--model_path", str(tmp_path / "adapter"), *map(str, flags)]), made)
 
 
-def test_jsonl_has_every_row_with_its_place(reviews, door, capsys):
+def test_jsonl_has_every_row_and_all_its_cells(reviews, door, capsys):
     output = reviews.with_name("scored.jsonl")
     code, made = door("--input", reviews, "--output", output)
     assert code == 0
     assert made[0].calls == [3], "one call a window"
     found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert [(r["row"], r["line"], r["label"]) for r in found] == [
-        (1, 2, "正面"), (2, 3, None), (3, 4, "负面"), (4, 6, None), (5, 7, "正面"),
+    assert [(r["text"], r["id"], r["label"]) for r in found] == [
+        ("房间很好", "a", "正面"), ("", "b", None), ("太吵了\n很差", "c", "负面"), (None, None, None),
+        ("=1+1很好", "f", "正面"),
     ]  # fmt: skip
     assert [r["error"] for r in found][1] == "文本是空的"
-    assert "列数不对：3 列，表头 2 列" in found[3]["error"]
-    assert list(found[0]) == [
-        "row", "line", "text", "label", "probability", "scores", "tokens", "truncated", "error",
-    ]  # fmt: skip
-    assert found[0]["scores"]["正面"] == pytest.approx(found[0]["probability"])
+    assert found[3]["error"].startswith("第 6 行（数据行 4）列数不对：3 列，表头 2 列")
+    assert list(found[0]) == ["text", "id", "label", "confidence", "score_负面", "score_正面", "truncated", "error"]
+    assert found[0]["score_正面"] == pytest.approx(found[0]["confidence"])
     said = capsys.readouterr()
     assert not said.out
     for part in (
-        "完成：5 行，出错 2 行；正面 2，负面 1",
+        "完成：5 行，出错 2 行；正面 2（66.7%），负面 1（33.3%）；平均置信度 0.9",
         "1 行的文本是空的（第 3 行）",
         "1 行列数不对（第 6 行）",
         str(output),
@@ -72,22 +71,21 @@ def test_jsonl_has_every_row_with_its_place(reviews, door, capsys):
     assert sorted(p.name for p in reviews.parent.iterdir()) == ["adapter", "reviews.csv", "scored.jsonl"]
 
 
-def test_csv_opens_in_excel_and_runs_nothing(reviews, door):
+def test_csv_opens_in_excel_and_runs_nothing(reviews, door, capsys):
     output = reviews.with_name("scored.csv")
     door("--input", reviews, "--output", output)
     with output.open(encoding="utf-8-sig", newline="") as stream:
         head, *rows = csv.reader(stream)
-    assert ",".join(head) == "row,line,text,label,probability,score_负面,score_正面,tokens,truncated,error"
-    assert [row[:4] for row in rows][2:] == [
-        ["3", "4", "太吵了\n很差", "负面"], ["4", "6", "", ""], ["5", "7", "'=1+1很好", "正面"],
-    ]  # fmt: skip
-    assert rows[1][4:] == ["", "", "", "", "", "文本是空的"]
+    assert ",".join(head) == "text,id,label,confidence,score_负面,score_正面,truncated,error"
+    assert [row[:3] for row in rows][2:] == [["太吵了\n很差", "c", "负面"], ["", "", ""], ["'=1+1很好", "f", "正面"]]
+    assert rows[1] == ["", "b", "", "", "", "", "", "文本是空的"]
+    assert "1 个单元格以 = + - @ 开头" in capsys.readouterr().err
 
 
 def test_without_output_lines_go_to_stdout(reviews, door, capsys):
     door("--input", reviews)
     said = capsys.readouterr()
-    assert [json.loads(line)["row"] for line in said.out.splitlines()] == [1, 2, 3, 4, 5]
+    assert [json.loads(line)["id"] for line in said.out.splitlines()] == ["a", "b", "c", None, "f"]
     assert "完成：5 行" in said.err
 
 
@@ -107,13 +105,11 @@ class Recording(KeywordPredictor):
 
 
 def test_a_text_that_breaks_its_window_costs_itself():
-    rows = [Question(n, n, "炸" if n in (3, 7) else "很好") for n in range(1, 11)]
-    predictor = Recording()
-    found = list(predict_rows(predictor, rows, window=5))
-    assert [r.row for r in found] == list(range(1, 11))
-    assert [r.row for r in found if r.error] == [3, 7]
-    assert found[2].error == "预测失败：MemoryError"
-    assert all(r.label == "正面" for r in found if not r.error)
+    window = [Question("炸" if n in (3, 7) else "很好") for n in range(1, 11)]
+    found = score_window(Recording(), window)
+    assert [n for n, r in enumerate(found, start=1) if r.error] == [3, 7]
+    assert found[2] == (None, None, "预测失败：MemoryError")
+    assert all(r.scores and r.scores[1] > 0.5 for r in found if not r.error)
 
 
 @pytest.mark.parametrize("error", [ConfigError("max_length 太小"), ModelError("没有基座"), OSError(5, "io")])
@@ -126,32 +122,32 @@ def test_what_concerns_every_row_stops_the_file(reviews, error):
 
 
 def test_a_model_that_fails_on_every_row_is_not_a_file_of_errors():
-    rows = [Question(n, n, "很好") for n in range(1, 11)]
     with pytest.raises(ModelError, match=r"模型对每一行都失败[\s\S]*TypeError"):
-        list(predict_rows(Recording(TypeError("a bug")), rows, window=5))
+        score_window(Recording(TypeError("a bug")), [Question("很好")] * 5)
 
 
 def test_a_text_the_predictor_refuses_is_named():
-    found = list(predict_rows(Recording(DataError("第 1 条文本为空")), [Question(1, 2, "x")]))
+    found = score_window(Recording(DataError("第 1 条文本为空")), [Question("x")])
     assert found[0].error == "预测失败：第 1 条文本为空"
 
 
 def test_no_more_than_a_window_is_read_ahead(monkeypatch):
     monkeypatch.setattr(records, "WINDOW_CHARACTERS", 1000)
+    monkeypatch.setattr(records, "WINDOW_ROWS", 64)
     taken = 0
 
     def rows(text):
         nonlocal taken
-        for taken in range(1, 2001):
-            yield Question(taken, None, text)
+        for taken in range(1, 2001):  # noqa: B007
+            yield Question(text)
 
     for text, most in (("很好", 64), ("很好" * 100, 5)):
-        predictor = KeywordPredictor()
-        for done, record in enumerate(predict_rows(predictor, rows(text), window=64), start=1):
-            assert record.row == done
-            assert taken - done < most
-        assert max(predictor.calls) == most
-        assert sum(predictor.calls) == 2000
+        done = 0
+        for window in records.windows(rows(text)):
+            done += len(window)
+            assert len(window) <= most
+            assert taken == done
+        assert done == 2000
 
 
 def test_aspects_come_from_a_column_or_the_flag(tmp_path):
@@ -181,7 +177,7 @@ def test_aspects_come_from_a_column_or_the_flag(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--input", "IN", "--output", "a.xlsx"], "不认识的输出类型"),
+        (["--input", "IN", "--output", "a.txt"], "不认识的输出类型"),
         (["--input", "IN", "--output", "none/a.csv"], "没有输出文件夹"),
         (["--input", "IN", "--output", "IN"], "就是 --input"),
         (["--input", "IN", "--output", "folder.csv"], "是文件夹"),

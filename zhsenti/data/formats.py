@@ -78,16 +78,23 @@ class _TextFile:
 
 
 def read_csv(path: Path) -> Content:
-    return _delimited(path, CsvRecords)
+    return _delimited(path, "csv")
 
 
 def read_tsv(path: Path) -> Content:
-    return _delimited(path, TsvRecords)
+    return _delimited(path, "tsv")
 
 
-def _delimited(path: Path, kind: type[CsvRecords] | type[TsvRecords]) -> Content:
+def _delimited(path: Path, kind: str) -> Content:
     file = _TextFile(path)
-    source = kind(file.lines())
+    content = delimited(path, file.lines(), kind, file.encoding.lines)
+    content.notes, content.share = [file.note], file.share
+    return content
+
+
+def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Content:
+    """Rows of a table's ``lines``; kind  csv or tsv;  path  for messages;  most  lines at most. Raises DataError."""
+    source = CsvRecords(lines) if kind == "csv" else TsvRecords(lines)
     records = (r for r in source if r.error or not (not r.cells or (len(r.cells) == 1 and not r.cells[0].strip())))
     header = next(records, None)
     if header and header.error:
@@ -103,16 +110,16 @@ def _delimited(path: Path, kind: type[CsvRecords] | type[TsvRecords]) -> Content
                 source.give_back()  # rows behind an unclosed quote, if that is what it was
             yield Row(number, record.line, [] if error else record.cells, error)
 
-    return Content(columns, rows(), file.encoding.lines, [file.note], file.share)
+    return Content(columns, rows(), most)
 
 
 def read_jsonl(path: Path) -> Content:
     file = _TextFile(path)
 
     def keys() -> list[str]:
-        return union_of_keys(path, (row.values for row in _json_lines(_TextFile(path).lines()) if not row.error))
+        return union_of_keys(path, (row.values for row in json_lines(_TextFile(path).lines()) if not row.error))
 
-    rows = _json_lines(file.lines())
+    rows = json_lines(file.lines())
     head: list[Row] = []
     for row in rows:  # up to the first readable object
         head.append(row)
@@ -127,7 +134,7 @@ def _chain(head: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
     yield from rows
 
 
-def _json_lines(lines: Iterator[Line]) -> Iterator[Row]:
+def json_lines(lines: Iterator[Line]) -> Iterator[Row]:
     number = 0
     for line in lines:
         if line.error or line.text.strip():

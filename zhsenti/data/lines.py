@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, AnyStr, NamedTuple
+from typing import IO, Any, NamedTuple
 
 MAX_LINE = 16 * 2**20  # bytes (UTF-16: characters)
 _CHUNK = 2**20
@@ -37,6 +37,9 @@ class Encoding:
     name: str
     bom: int
     lines: int
+
+
+UTF8 = Encoding("utf-8", "UTF-8", 0, 2**63)  # of a stream, whose length nobody knows
 
 
 def find_encoding(path: Path) -> Encoding:
@@ -119,7 +122,7 @@ def _decodes(raw: bytes, codec: str) -> bool:
     return True
 
 
-def _raw_lines(stream: IO[AnyStr]) -> Iterator[tuple[AnyStr, bool]]:
+def _raw_lines(stream: Any) -> Iterator[tuple[Any, bool]]:
     """(line, True), or (its beginning, False) where it is longer than MAX_LINE; the rest is read and forgotten."""
     while raw := stream.readline(MAX_LINE + 1):
         whole, rest = len(raw) <= MAX_LINE, raw
@@ -134,6 +137,29 @@ def read_lines(stream: IO[bytes], encoding: Encoding) -> Iterator[Line]:
     if encoding.codec.startswith("utf-16"):
         return _utf16_lines(stream, encoding)
     return _byte_lines(stream, encoding)
+
+
+class _Pipe:
+    """What reading lines uses of a stream, for one that cannot be asked where it is; a BOM is left out."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._position = stream, 0
+
+    def readline(self, limit: int) -> bytes:
+        raw = self._stream.readline(limit)
+        if not self._position:
+            raw = raw.removeprefix(codecs.BOM_UTF8) or (raw and b"\n")
+        self._position += len(raw)
+        return raw
+
+    def tell(self) -> int:
+        return self._position
+
+
+def pipe_lines(stream: IO[bytes]) -> Iterator[Line]:
+    """Every line of a UTF-8 stream that cannot be rewound, as it comes. Raises OSError."""
+    pipe: Any = _Pipe(stream)
+    return _byte_lines(pipe, UTF8)
 
 
 _TOO_LONG = f"一行太长：超过 {MAX_LINE >> 20} MB"

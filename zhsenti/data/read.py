@@ -107,6 +107,17 @@ def find_column(
     )
 
 
+def text_fault(text: str) -> str:
+    """Why no door takes this text (Chinese), or ""."""
+    if not text.strip():
+        return "文本是空的"
+    if is_blank(text):
+        return "文本里只有看不见的字符"
+    if len(text) > MAX_TEXT:
+        return f"文本太长：{len(text):,} 字，上限 {MAX_TEXT // 10_000} 万字"
+    return "文本含 NUL 字符" if "\0" in text else ""
+
+
 @dataclass
 class Source:
     """A table whose rows are read as they are asked for, once."""
@@ -160,13 +171,8 @@ class Source:
     def text(self, row: Row, key: Any) -> tuple[str, str]:
         """(the text to be read by a model, "") or ("", why it cannot be): every door refuses the same texts."""
         text, error = self.cell(row, key, "文本")
-        if error:
-            return "", error
-        if is_blank(text):
-            return "", "文本里只有看不见的字符"
-        if len(text) > MAX_TEXT:
-            return "", f"文本太长：{len(text):,} 字，上限 {MAX_TEXT // 10_000} 万字"
-        return ("", "文本含 NUL 字符") if "\0" in text else (text, "")
+        error = error or text_fault(text)
+        return ("", error) if error else (text, "")
 
     def held(self) -> Iterator[Row]:
         """The rows, for those who keep them all. Raises DataError before too many of them fill the memory."""

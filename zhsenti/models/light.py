@@ -3,6 +3,8 @@
 Importing transformers' model classes and peft takes longer than all else at start-up (docs/results/startup.json), and
 scoring needs neither. Training, 4-bit bases and merging go through them.
 
+Adapters on one base share its weights: a second model takes the very same frozen Parameters while a first one lives.
+
 Shapes: N tokens, d head size.
 """
 
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,7 +56,7 @@ class LightModel(nn.Module):
         c, D, d = config, config.hidden_size, config.head_dim
 
         def weight(name: str, *shape: int) -> nn.Parameter:
-            return nn.Parameter(files.get(name, shape).to(dtype), requires_grad=False)
+            return _shared(files, name, shape, dtype)
 
         def linear(name: str, n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
             layer = nn.Linear(n_in, n_out, bias=bias, device="meta")
@@ -150,8 +153,26 @@ class _Rotary(nn.Module):
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
 
+_SHARED: WeakValueDictionary[Any, nn.Parameter] = WeakValueDictionary()
+
+
+def _shared(files: _Files, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> nn.Parameter:
+    """A frozen weight on the machine's device: the one that another model of the same files already holds, or read.
+
+    Nobody writes to it: LoRA, heads and int8 copies are each model's own.
+    """
+    key = (files.identity, name, shape, dtype, pick_device())
+    if (found := _SHARED.get(key)) is None:
+        found = nn.Parameter(files.get(name, shape).to(pick_device(), dtype), requires_grad=False)
+        _SHARED[key] = found
+    return found
+
+
 class _Files:
-    """Tensors by name from one safetensors file or the shards of an index; read when asked for."""
+    """Tensors by name from one safetensors file or the shards of an index; read when asked for.
+
+    ``identity`` is another one as soon as a file was replaced or written to.
+    """
 
     def __init__(self, folder: Path, name: str = "model.safetensors") -> None:
         self.folder = folder
@@ -160,6 +181,8 @@ class _Files:
         try:
             opened = [safe_open(folder / shard, "pt") for shard in shards]
             self.names = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
+            seen = [(folder / shard).stat() for shard in shards]
+            self.identity = (folder.resolve(), *((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in seen))
         except (OSError, SafetensorError) as error:
             raise ModelError(f"读不了 {folder} 的权重", found=str(error)[:200], todo="换一个完整的文件夹。") from error
 

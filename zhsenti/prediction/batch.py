@@ -1,137 +1,369 @@
-"""``--input``: every row of a file scored, with progress while it runs and a summary at its end."""
+"""``--input``: every row scored, in order, in constant memory; what was done survives a kill."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zhsenti.config import InferenceConfig, user_path
-from zhsenti.data.faults import Faults
+from zhsenti.data.faults import Faults, where
+from zhsenti.data.formats import Row
 from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
 from zhsenti.data.sniff import is_folder
-from zhsenti.errors import ConfigError
-from zhsenti.prediction.records import ENDINGS, Record, json_line, predict_rows, questions, record_writer
+from zhsenti.errors import ConfigError, Interrupted
+from zhsenti.prediction import shards
+from zhsenti.prediction.inputs import as_they_come, columns_of, find_inputs, open_stdin
+from zhsenti.prediction.outputs import ENDINGS, EXCEL_ROWS, Write, added_names, json_writer, row_writer, unique_names
+from zhsenti.prediction.records import Columns, Question, Result, score_window, windows
 
 if TYPE_CHECKING:
     from zhsenti.labels import SentimentTask
     from zhsenti.prediction.records import BatchPredictor
 
+TELL_EVERY = 30.0  # seconds between two lines where no bar can be drawn
+Load = Callable[[], "BatchPredictor"]
+Cells = Callable[[Row, bool], tuple[list[str], list[Any]]]
 
-def predict_file(config: InferenceConfig, task: SentimentTask, load: Callable[[], BatchPredictor]) -> None:
-    """Score ``config.input`` into ``config.output`` or standard output. ``load`` is called once the file is known good.
 
-    Rows that cannot be scored become error records and are reported. Raises ConfigError, DataError.
+def predict_file(config: InferenceConfig, task: SentimentTask, load: Load, model: dict[str, Any] | None = None) -> None:
+    """Score ``config.input`` into ``config.output`` or standard output. ``load`` is called once the input is good.
+
+    model  decides the scores besides the rows: an unfinished run goes on only with the same one. Rows that cannot be
+    scored carry their error and are reported. Raises ConfigError, DataError.
     """
     assert config.input is not None
-    source = open_rows(user_path(config.input))
-    output = None if config.output is None else _output(user_path(config.output), source.path)
-    text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    aspect = None
-    if task.has_aspect and config.aspect is None:
-        aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
-    for note in [*source.content.notes, f"文本列 {source.name(text)}"]:
-        print(f"  {note}", file=sys.stderr)
-    rows = questions(source, text, aspect, config.aspect)
-    summary = _Summary(source.path)
-    if output is None:
-        _score(predict_rows(load(), rows), _print, summary, source)
+    table = _Table(config, task)
+    output, review = _outputs(config, table.files)
+    if output is None or not table.files:
+        _stream(config, table, load, output, review)
     else:
-        with record_writer(output, task.labels) as write:
-            _score(predict_rows(load(), rows), write, summary, source)
-    for line in summary.lines():
-        print(line, file=sys.stderr)
-    if output is not None:
-        print(f"结果：{output}", file=sys.stderr)
+        _in_shards(config, table, load, output, review, model or {})
 
 
-def _output(path: Path, read: Path) -> Path:
-    """Checked before anything is computed. Raises ConfigError."""
+class _Table:
+    """The inputs as one table: their files (none for standard input), columns, and which of them are asked about."""
+
+    def __init__(self, config: InferenceConfig, task: SentimentTask) -> None:
+        assert config.input is not None
+        self.labels, self.constant, self.began = task.labels, config.aspect, time.monotonic()
+        self.files, notes = ([], []) if config.input == "-" else find_inputs(config.input)
+        if self.files:
+            self.sources = [open_rows(path) for path in self.files]
+            notes += [note for source in self.sources for note in source.content.notes]
+        else:
+            source, note = open_stdin(sys.stdin.buffer, config.input_format, config.text_column)
+            self.sources = [source]
+            notes.append(note)
+        first = self.sources[0]
+        self.text = first.name(first.column(config.text_column, TEXT_NAMES, "文本", "--text_column"))
+        self.aspect: str | None = None
+        if task.has_aspect and config.aspect is None:
+            about = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
+            self.aspect = first.name(about)
+        self.names = columns_of(self.sources)
+        self.original = unique_names(self.names)
+        self.added = added_names(self.labels, self.original)
+        for note in [*notes, f"文本列 {self.text}"]:
+            print(f"  {note}", file=sys.stderr)
+        if self.added[0] != "label" or any(name.startswith("predicted_") for name in self.added):
+            there = "、".join(name for name in self.added if name.startswith("predicted_"))
+            print(f"  输入里已有同名的列，结果写在 {there}", file=sys.stderr)
+
+    def keys(self, source: Source) -> Columns:
+        text = source.column(self.text, TEXT_NAMES, "文本", "--text_column")
+        aspect = self.aspect and source.column(self.aspect, ASPECT_NAMES, "方面", "--aspect_column")
+        return Columns(text, aspect, self.constant)
+
+    def cells(self, source: Source) -> Cells:
+        """A function from a row to names and cells: of all columns, or (own) of those that a JSON object has."""
+        order = [source.content.columns.index(name) for name in self.names] if not _is_json(source) else []
+        if len(set(order)) < len(order):
+            order = list(range(len(order)))  # doubles among the names, so the order is the first file's
+
+        def of(row: Row, own: bool) -> tuple[list[str], list[Any]]:
+            if isinstance(row.values, dict):
+                if own:
+                    return list(row.values), list(row.values.values())
+                return self.original, [row.values[name] for name in self.names]
+            if row.error:
+                return self.original, [None] * len(self.names)
+            return self.original, [neat(row.values[index]) for index in order]
+
+        neat = _as_seen if source.path.suffix.lower() in (".xls", ".xlsx") else lambda value: value
+        return of
+
+    def schema(self) -> Any:
+        """Arrow's, where all inputs are Parquet and agree."""
+        if not self.files or not all(path.suffix.lower() == ".parquet" for path in self.files):
+            return None
+        import pyarrow.parquet
+
+        schemas = [pyarrow.parquet.read_schema(path) for path in self.files]
+        return schemas[0].remove_metadata() if all(one.equals(schemas[0]) for one in schemas) else None
+
+
+def _as_seen(value: Any) -> Any:
+    """Excel holds every number as a float: 12.0 is 12 to whoever typed it."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return int(value) if whole else value
+
+
+def _is_json(source: Source) -> bool:
+    return source.path.suffix.lower() in (".json", ".jsonl")
+
+
+# ── where it goes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _outputs(config: InferenceConfig, files: list[Path]) -> tuple[Path | None, Path | None]:
+    """The result's path (None: standard output) and the review's. Raises ConfigError before anything is computed."""
+    output = None if config.output in (None, "-") else _output(user_path(str(config.output)), files, "--output")
+    review = None
+    if config.min_confidence is not None:
+        if config.review_output is None and output is None:
+            raise ConfigError("结果写到标准输出时，--min_confidence 要有 --review_output", todo="给出复核文件的名字。")
+        path = output.with_name(f"{output.stem}.review{output.suffix}") if output else Path()
+        named = user_path(config.review_output) if config.review_output else path
+        review = _output(named, files, "--review_output")
+        if output and named.absolute() == output.absolute():
+            raise ConfigError("--review_output 就是 --output", todo="换一个文件名。")
+    elif config.review_output is not None:
+        raise ConfigError("--review_output 要和 --min_confidence 一起用", todo="加上 --min_confidence 0.9 之类的阈值。")
+    if config.engine == "ray" and (output is None or not files):
+        raise ConfigError("--engine ray 要从文件读、写到文件", todo="给出 --input 文件和 --output 文件。")
+    return output, review
+
+
+def _output(path: Path, files: list[Path], flag: str) -> Path:
     if path.suffix.lower() not in ENDINGS:
-        raise ConfigError(f"不认识的输出类型：{path}", expected="、".join(ENDINGS), todo="改 --output 的后缀。")
+        raise ConfigError(f"不认识的输出类型：{path}", expected="、".join(ENDINGS), todo=f"改 {flag} 的后缀。")
     try:
         if not path.parent.is_dir():
-            raise ConfigError(f"没有输出文件夹 {path.parent}", todo="先建好它，或改 --output。")
-        if path.exists() and (is_folder(path) or path.samefile(read)):
+            raise ConfigError(f"没有输出文件夹 {path.parent}", todo=f"先建好它，或改 {flag}。")
+        if path.exists() and (is_folder(path) or any(path.samefile(file) for file in files)):
             why = "是文件夹" if path.is_dir() else "就是 --input"
-            raise ConfigError(f"--output {path} {why}", todo="换一个文件名。")
+            raise ConfigError(f"{flag} {path} {why}", todo="换一个文件名。")
+        if len(files) > 1 and any(path.parent.samefile(file.parent) for file in files):
+            raise ConfigError(f"{flag} {path} 在输入的文件夹里", todo="写到别处，免得下次把结果当输入。")
         with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
             pass  # asking for permission is not enough
     except OSError as error:
         found = error.strerror or str(error)
-        raise ConfigError(f"不能写入 --output {path}", found=found, todo="换一个位置或名字。") from error
+        raise ConfigError(f"不能写入 {flag} {path}", found=found, todo="换一个位置或名字。") from error
     return path
 
 
-def _print(record: Record) -> None:
-    print(json_line(record), flush=True)
+class _Sink:
+    """Rows and their results into the result, the review and the summary."""
+
+    def __init__(
+        self, config: InferenceConfig, table: _Table, output: Path | None, review: Path | None, stack: ExitStack
+    ) -> None:
+        self.table, self.limit, self.summary = table, config.min_confidence, _Summary(table.labels)
+        self.changed = Counter[str]()
+        schema = table.schema()
+
+        def into(path: Path | None) -> Write:
+            if path is None:
+                return json_writer(sys.stdout, table.added)
+            return stack.enter_context(row_writer(path, table.original, table.added, self.changed, schema))
+
+        self.write, self.own = into(output), output is None or output.suffix.lower() == ".jsonl"
+        self.review = into(review) if review else None
+        self.review_own = bool(review and review.suffix.lower() == ".jsonl")
+
+    def put(self, cells: Cells, path: Path, row: Row, result: Result) -> None:
+        if result.scores is None:
+            error = f"{where(row.number, row.line)}{result.error}" if row.error else result.error
+            found: list[Any] = [*[None] * (3 + len(self.table.labels)), error]
+        else:
+            best = max(range(len(result.scores)), key=result.scores.__getitem__)
+            confidence = result.scores[best]
+            found = [self.table.labels[best], confidence, *result.scores, result.truncated, None]
+        names, own = cells(row, self.own)
+        self.write(names, own, found)
+        for_review = self.review is not None and (found[0] is None or found[1] < (self.limit or 0.0))
+        if for_review and self.review:
+            names, own = cells(row, self.review_own)
+            self.review(names, own, found)
+        self.summary.add(path, row, result, found, for_review)
 
 
-def _score(records: Iterator[Record], write: Callable[[Record], None], summary: _Summary, source: Source) -> None:
-    # A bar between records on the same screen would garble both.
-    with _progress(source, shown=sys.stderr.isatty() and not (write is _print and sys.stdout.isatty())) as advance:
-        for record in records:
-            write(record)
-            summary.add(record)
-            advance(summary.rows)
+# ── two ways through ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _stream(config: InferenceConfig, table: _Table, load: Load, output: Path | None, review: Path | None) -> None:
+    """From a pipe, or into one: window by window, as rows come."""
+    predictor = load()
+    with ExitStack() as stack:
+        sink = _Sink(config, table, output, review, stack)
+        for source in table.sources:
+            keys, cells, held = table.keys(source), table.cells(source), deque[Row]()
+
+            def questions(source: Source, keys: Columns, held: deque[Row]) -> Iterator[Question | None]:
+                for row in as_they_come(source.rows) if not table.files else source.rows:
+                    if row is not None:
+                        held.append(row)
+                    yield row and keys.question(source, row)
+
+            for window in windows(questions(source, keys, held)):
+                for result in score_window(predictor, window):
+                    sink.put(cells, source.path, held.popleft(), result)
+                if output is None:
+                    sys.stdout.flush()
+    _report(sink, output, review)
+
+
+def _in_shards(
+    config: InferenceConfig, table: _Table, load: Load, output: Path, review: Path | None, model: dict[str, Any]
+) -> None:
+    total = sum(1 for source in table.sources for _ in source.rows)
+    if output.suffix.lower() == ".xlsx" and total > EXCEL_ROWS:
+        raise ConfigError(
+            f"{total:,} 行放不进一张 Excel 表",
+            expected=f"不超过 {EXCEL_ROWS:,} 行",
+            todo="--output 改用 .csv 或 .parquet。",
+        )
+    job = shards.Job(tuple(table.files), table.text, table.aspect, table.constant, tuple(table.labels), model)
+    with shards.open_shards(job, output) as work:
+        if work.rows:
+            print(f"  接着上次：已有 {work.rows:,} 行，共 {total:,} 行", file=sys.stderr)
+        with _progress(work.rows, total) as advance:
+
+            def ready() -> BatchPredictor:
+                predictor = load()
+                predictor.on_progress = advance  # type: ignore[attr-defined]
+                return predictor
+
+            try:
+                for line in _engine(config, job, work, load if config.engine == "ray" else ready):
+                    work.append(line)
+                    advance(0, work.rows)
+            except KeyboardInterrupt as stop:
+                print(f"\n已停下，{work.rows:,} 行的结果留着：同一条命令接着算。", file=sys.stderr)
+                raise Interrupted(2) from stop
+        with ExitStack() as stack:
+            sink = _Sink(config, table, output, review, stack)
+            for row in _finished(job, table, work):
+                sink.put(*row)
+        work.remove()
+    _report(sink, output, review)
+
+
+def _engine(config: InferenceConfig, job: shards.Job, work: shards.Shards, load: Load) -> Iterator[dict[str, Any]]:
+    if config.engine == "ray":
+        from zhsenti.prediction import ray_engine
+
+        return ray_engine.score(job, work, load, config.ray_address, config.num_actors)
+    return shards.score(job, work, load)
+
+
+class _Done(NamedTuple):
+    cells: Cells
+    path: Path
+    row: Row
+    result: Result
+
+
+def _finished(job: shards.Job, table: _Table, work: shards.Shards) -> Iterator[_Done]:
+    for file, path in enumerate(job.files):
+        source = open_rows(path)
+        cells = table.cells(source)
+        for row, result in zip(source.rows, work.results(file), strict=True):
+            yield _Done(cells, path, row, result)
+
+
+# ── what the user sees ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
-def _progress(source: Source, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's stderr: the share of the file read, rows, rows a second, time left."""
-    if not shown:
-        yield lambda rows: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(before: int, total: int) -> Iterator[Callable[..., None]]:
+    """``advance(rows)``, or ``advance(0, rows in all)``: a bar on a terminal's stderr, else a line now and then.
 
-    columns = (
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} 行  {task.fields[rate]:.1f} 行/秒  剩余"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, started = bar.add_task("", total=1.0, rows=0, rate=0.0), time.monotonic()
+    The rate is that of this run: rows that were there ``before`` took no time.
+    """
+    done, started, told = before, time.monotonic(), time.monotonic()
+    with ExitStack() as stack:
+        bar: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
 
-        def advance(rows: int) -> None:
-            if rows % 16 == 0 or rows < 16:
-                rate = rows / max(time.monotonic() - started, 1e-9)
-                bar.update(task, completed=source.content.share(), rows=rows, rate=rate)
+            text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} 行  {task.fields[speed]}")
+            bar = stack.enter_context(Progress(BarColumn(), text, console=Console(stderr=True), transient=True))
+            task = bar.add_task("", total=total, completed=before, speed="")
+
+        def advance(rows: int, whole: int | None = None) -> None:
+            nonlocal done, told
+            done = max(done, whole) if whole is not None else min(done + rows, total)
+            now = time.monotonic()
+            rate = (done - before) / max(now - started, 1e-9)
+            left = (total - done) / rate if rate else 0.0
+            speed = f"{rate:,.1f} 行/秒  剩余 {_duration(left)}" if rate else ""
+            if bar:
+                bar.update(task, completed=done, speed=speed)
+            elif now - told >= TELL_EVERY:
+                told = now
+                print(f"  {done:,}/{total:,} 行  {speed}", file=sys.stderr, flush=True)
 
         yield advance
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} 小时 {minutes} 分" if hours else f"{minutes} 分 {seconds} 秒" if minutes else f"{seconds} 秒"
 
 
 class _Summary:
     """Counts for the lines at the end."""
 
-    def __init__(self, path: Path) -> None:
-        self.faults, self.labels, self.rows, self.started = Faults(path), Counter[str](), 0, time.monotonic()
-        self.truncated, self.has_lines = 0, False
+    def __init__(self, labels: Any) -> None:
+        self.labels, self.faults = Counter[str](dict.fromkeys(labels, 0)), dict[Path, Faults]()
+        self.rows = self.truncated = self.review = 0
+        self.confidence, self.numbered = 0.0, dict[Path, bool]()
 
-    def add(self, record: Record) -> None:
+    def add(self, path: Path, row: Row, result: Result, found: list[Any], for_review: bool) -> None:
         self.rows += 1
-        self.has_lines = record.line is not None
-        self.truncated += bool(record.truncated)
-        if record.error is not None:
-            self.faults.add(record.row, record.line, record.error)
-        elif record.label is not None:
-            self.labels[record.label] += 1
+        self.review += for_review
+        self.truncated += bool(result.truncated)
+        if result.scores is None:
+            self.faults.setdefault(path, Faults(path)).add(row.number, row.line, result.error or "")
+            self.numbered[path] = row.line is not None
+        else:
+            self.labels[found[0]] += 1
+            self.confidence += found[1]
 
     def lines(self) -> list[str]:
-        seconds = time.monotonic() - self.started
-        counts = "，".join(f"{label} {count:,}" for label, count in self.labels.most_common())
-        rate = self.rows / max(seconds, 1e-9)
-        said = [
-            f"完成：{self.rows:,} 行，出错 {len(self.faults):,} 行；{counts or '没有预测'}；"
-            f"{seconds:.1f} 秒（{rate:.1f} 行/秒）"
-        ]
+        errors = sum(len(faults) for faults in self.faults.values())
+        scored = self.rows - errors
+        shares = "，".join(
+            f"{label} {count:,}（{count / scored:.1%}）" for label, count in self.labels.most_common() if count
+        )
+        mean = f"；平均置信度 {self.confidence / scored:.3f}" if scored else ""
+        said = [f"完成：{self.rows:,} 行，出错 {errors:,} 行；{shares or '没有预测'}{mean}"]
         if self.truncated:
-            said.append(f"过长而截去中段：{self.truncated:,} 行（truncated 为 true）")
-        if self.faults:
-            said.append(f"出错的行（原因在 error 里）：{self.faults.with_places(self.has_lines)}")
+            said.append(f"过长而截去中段：{self.truncated:,} 行（truncated 为真）")
+        for path, faults in self.faults.items():
+            of = f"{path.name} " if len(self.faults) > 1 else ""
+            said.append(f"出错的行（原因在 error 列）：{of}{faults.with_places(self.numbered[path])}")
         return said
+
+
+def _report(sink: _Sink, output: Path | None, review: Path | None) -> None:
+    lines = sink.summary.lines()
+    lines += [f"{count:,} {what}" for what, count in sink.changed.items() if count]
+    if review:
+        lines.append(f"置信度低于 {sink.limit:g} 或出错、要人复核的：{sink.summary.review:,} 行，另存 {review}")
+    if output:
+        lines.append(f"结果：{output}")
+    seconds = time.monotonic() - sink.table.began
+    lines[0] += f"；共 {_duration(seconds)}"
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zhsenti.config import InferenceConfig, cache_root, parse
 from zhsenti.errors import ConfigError, ZhsentiError
@@ -13,6 +13,7 @@ from zhsenti.errors import ConfigError, ZhsentiError
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from zhsenti.artifact import Manifest
     from zhsenti.prediction.explain import Explanation, Unit
     from zhsenti.prediction.predictor import Prediction, SentimentPredictor
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     if config.input is not None:
         from zhsenti.prediction.batch import predict_file
 
-        predict_file(config, manifest.task, load)
+        predict_file(config, manifest.task, load, model_identity(manifest, config))
         return 0
     predictor = load()
     if config.text is not None:
@@ -55,13 +56,29 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def model_identity(manifest: Manifest, config: InferenceConfig) -> dict[str, Any]:
+    """JSON: what decides the scores besides the rows."""
+    return {
+        "adapter": manifest.files,
+        "task": manifest.task.to_dict(),
+        "base": [manifest.base["model_id"], manifest.base["revision"]],
+        "temperature": manifest.temperature,
+        "precision": config.precision,
+        "merge": config.merge,
+    }
+
+
 def _check_input(config: InferenceConfig) -> None:
     """Raises ConfigError when nothing is asked for, or what does not go together."""
     single = [name for name in ("text", "interactive", "demo", "explain") if getattr(config, name)]
     if config.input is None:
         if not single or single == ["explain"]:
             raise ConfigError("没有说要预测什么", expected="--text、--input、--interactive 或 --demo")
-        only = [name for name in ("output", "text_column", "aspect_column") if getattr(config, name) is not None]
+        only = [
+            name
+            for name in ("output", "text_column", "aspect_column", "min_confidence", "review_output")
+            if getattr(config, name) is not None
+        ]
         if only:
             raise ConfigError(f"--{only[0]} 只和 --input 一起用", todo="加上 --input 文件，或去掉它。")
     elif single:
@@ -87,7 +104,7 @@ def show(text: str, result: Prediction, as_json: bool, explanation: Explanation 
         return
     scores = "  ".join(f"{label} {p:.4f}" for label, p in result.scores.items())
     cut = f"（共 {result.tokens} token，已截断）" if result.truncated else ""
-    verdict = f"  → {result.label}  概率 {result.probability:.2%}    [{scores}]{cut}"
+    verdict = f"  → {result.label}  概率 {result.confidence:.2%}    [{scores}]{cut}"
     if explanation:
         show_explanation(text, verdict, result, explanation)
     else:

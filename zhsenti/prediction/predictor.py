@@ -50,12 +50,12 @@ PROBE = (
 
 @dataclass(frozen=True)
 class Prediction:
-    """label  the likeliest one;  probability  of that label;  scores  every label's probability, in label order
+    """label  the likeliest one;  confidence  its probability;  scores  every label's probability, in label order
     tokens  of the prompt before any cut;  truncated  whether part of the text was not read.
     """
 
     label: str
-    probability: float
+    confidence: float
     scores: dict[str, float]
     tokens: int
     truncated: bool
@@ -166,10 +166,12 @@ class SentimentPredictor:
         """One text. Raises DataError when it is empty."""
         return self.predict_batch([text], None if aspect is None else [aspect])[0]
 
+    on_progress: Callable[[int], None] | None = None  # told how many texts of ``predict_batch`` a forward pass did
+
     def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[Prediction]:
         """One result a text, in order, whatever the lengths. Raises DataError naming the first empty text."""
         items = self._encode(texts, aspects)
-        probabilities = np.exp(self._calibrated(self._score(items, None)))
+        probabilities = np.exp(self._calibrated(self._score(items, self.on_progress)))
         results = []
         for item, row in zip(items, probabilities, strict=True):
             best = int(row.argmax())

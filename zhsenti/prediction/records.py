@@ -1,29 +1,22 @@
-"""A file in, one record a data row out: in order, in constant memory, and never fewer records than rows."""
+"""Rows as questions, windows of them through the predictor, one result a row: in order, and never fewer than rows."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from zhsenti.data.read import Source
-from zhsenti.data.tables import csv_safe
 from zhsenti.errors import DataError, ModelError, ZhsentiError, first_line
-from zhsenti.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zhsenti.data.formats import Row
+    from zhsenti.data.read import Source
     from zhsenti.prediction.predictor import Prediction
 
 WINDOW_ROWS = 512
 WINDOW_CHARACTERS = 2_000_000  # few long texts fill a window too: they are held at once
-ENDINGS = (".jsonl", ".csv")
 
 
 class BatchPredictor(Protocol):
@@ -34,68 +27,71 @@ class BatchPredictor(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One data row: its text (and aspect), or why there is none to predict."""
+    """What a data row asks: its text (and aspect), or why there is none to predict (``error``, Chinese)."""
 
-    row: int
-    line: int | None
     text: str = ""
     aspect: str | None = None
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One data row's result. row, line  as in ``Row``;  tokens, truncated  as in ``Prediction``.
+class Result(NamedTuple):
+    """What a data row got.
 
-    With an ``error`` (Chinese) there is no label, and what cannot be known is None.
+    scores  probabilities in label order;  truncated  as in ``Prediction``;  with an ``error`` (Chinese) both are None.
     """
 
-    row: int
-    line: int | None
-    text: str | None = None
-    label: str | None = None
-    probability: float | None = None
-    scores: dict[str, float] | None = None
-    tokens: int | None = None
-    truncated: bool | None = None
+    scores: tuple[float, ...] | None
+    truncated: bool | None
     error: str | None = None
 
 
-def questions(source: Source, text: Any, aspect: Any = None, constant: str | None = None) -> Iterator[Question]:
-    """Rows of ``source`` as questions. ``text``, ``aspect``: keys of columns; ``constant``: the aspect of all rows."""
-    for row in source.rows:
-        found, error = ("", row.error) if row.error else source.text(row, text)
-        about = constant
-        if not error and aspect is not None:
-            about, error = source.cell(row, aspect, "方面")
-        yield Question(row.number, row.line, "" if error else found, about, error)
+@dataclass(frozen=True)
+class Columns:
+    """Keys into ``Row.values`` of one source; ``constant``  the aspect of all rows."""
+
+    text: Any
+    aspect: Any = None
+    constant: str | None = None
+
+    def question(self, source: Source, row: Row) -> Question:
+        found, error = ("", row.error) if row.error else source.text(row, self.text)
+        about = self.constant
+        if not error and self.aspect is not None:
+            about, error = source.cell(row, self.aspect, "方面")
+        return Question("", None, error) if error else Question(found, about)
 
 
-def predict_rows(predictor: BatchPredictor, rows: Iterable[Question], window: int = WINDOW_ROWS) -> Iterator[Record]:
-    """One record a question, in order, ``window`` at most in memory.
+def windows(questions: Iterable[Question | None]) -> Iterator[list[Question]]:
+    """What is scored in one call: a pure function of the questions, so that results are too.
 
-    A text that the predictor fails on costs its own record. Raises ZhsentiError when the fault is not the text's.
+    None among them says that the next one is not there yet (a pipe): the window ends before it.
     """
     waiting: list[Question] = []
     characters = 0
-    for question in rows:
-        waiting.append(question)
-        characters += len(question.text)
-        if len(waiting) >= window or characters >= WINDOW_CHARACTERS:
-            yield from _answer(predictor, waiting)
+    for question in questions:
+        if question is not None:
+            waiting.append(question)
+            characters += len(question.text)
+        if waiting and (question is None or len(waiting) >= WINDOW_ROWS or characters >= WINDOW_CHARACTERS):
+            yield waiting
             waiting, characters = [], 0
-    yield from _answer(predictor, waiting)
+    if waiting:
+        yield waiting
 
 
-def _answer(predictor: BatchPredictor, waiting: list[Question]) -> Iterator[Record]:
-    asked = [question for question in waiting if not question.error]
+def score_window(predictor: BatchPredictor, window: Sequence[Question]) -> list[Result]:
+    """One result a question, in order. A text that the predictor fails on costs its own row.
+
+    Raises ZhsentiError or OSError when the fault is not the text's.
+    """
+    asked = [question for question in window if not question.error]
     try:
         results: Iterator[Prediction | str] = iter(_predict(predictor, asked))
     except Exception as error:
         if _concerns_all(error):
             raise
         alone = [_alone(predictor, question) for question in asked]
-        plain = Question(0, None, "很好", asked[0].aspect)
+        plain = Question("很好", asked[0].aspect)
         failed = [*alone, _alone(predictor, plain)]
         if not isinstance(error, DataError) and all(isinstance(one, str) for one in failed):  # it is not the texts
             raise ModelError(
@@ -104,12 +100,13 @@ def _answer(predictor: BatchPredictor, waiting: list[Question]) -> Iterator[Reco
                 todo="不是文本的问题：显卡或内存可能出了故障，用 zhsenti doctor 查；仍不行就报告这条消息。",
             ) from error
         results = iter(alone)
-    for question in waiting:
-        result = question.error or next(results)
-        if isinstance(result, str):
-            yield Record(question.row, question.line, error=result)
-        else:
-            yield Record(question.row, question.line, question.text, **asdict(result))
+    return [_result(question.error or next(results)) for question in window]
+
+
+def _result(found: Prediction | str) -> Result:
+    if isinstance(found, str):
+        return Result(None, None, found)
+    return Result(tuple(found.scores.values()), found.truncated)
 
 
 def _predict(predictor: BatchPredictor, asked: list[Question]) -> list[Any]:
@@ -132,39 +129,3 @@ def _alone(predictor: BatchPredictor, question: Question) -> Any:
 def _concerns_all(error: Exception) -> bool:
     """A setting, the model or the disk: it would be the same for every row."""
     return isinstance(error, OSError) or (isinstance(error, ZhsentiError) and not isinstance(error, DataError))
-
-
-# ── output ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def record_writer(path: Path, labels: Sequence[str]) -> Iterator[Callable[[Record], None]]:
-    """A function that writes a record to ``path`` (.jsonl, .csv), which appears whole when the block ends well."""
-    as_csv = path.suffix.lower() == ".csv"
-    encoding, newline = ("utf-8-sig", "") if as_csv else ("utf-8", "\n")
-    with replacing(path) as temporary, temporary.open("w", encoding=encoding, newline=newline) as stream:
-        yield _csv_writer(stream, labels) if as_csv else lambda record: print(json_line(record), file=stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _csv_writer(stream: IO[str], labels: Sequence[str]) -> Callable[[Record], None]:
-    """One column a label for the scores; no cell is run as a formula."""
-    writer = csv.writer(stream)
-    plain = [name for name in Record.__dataclass_fields__ if name != "scores"]
-    writer.writerow([*plain[:5], *(csv_safe(f"score_{label}") for label in labels), *plain[5:]])
-
-    def write(record: Record) -> None:
-        cells = [csv_safe(getattr(record, name)) for name in plain]
-        scores = [record.scores[label] if record.scores else "" for label in labels]
-        writer.writerow([*cells[:5], *scores, *cells[5:]])
-
-    return write
-
-
-def json_line(record: Record) -> str:
-    """One line to every reader, and valid UTF-8 whatever the text: lone surrogates become "?"."""
-    return json.dumps(asdict(record), ensure_ascii=False).encode("utf-8", "replace").decode().translate(_LINE_ENDS)
-
-
-_LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}  # to some readers; JSON leaves them as they are

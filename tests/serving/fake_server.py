@@ -1,0 +1,20 @@
+"""``zhsenti serve``'s own server around a slow fake: python fake_server.py '{"seconds": 0.2, "drain_s": 5}'."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from running import SlowPredictor, make_service
+
+from zhsenti.config import ServeConfig
+from zhsenti.serving.command import bind, make_gate, run
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    predictor = SlowPredictor(options.pop("seconds", 0.0))
+    config = ServeConfig(port=0, batch_wait_ms=1.0, **options)
+    service = make_service({"demo": predictor}, make_gate(config, None), 64, **{"batch_wait_ms": 1.0, **options})
+    with bind(config.host, config.port) as listener:
+        print(listener.getsockname()[1], flush=True)
+        sys.exit(run(service, config, listener))

@@ -1,0 +1,131 @@
+"""A service of fake predictors, in this process or behind a real uvicorn in another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fakes import KeywordPredictor
+
+from zhsenti.config import ServeConfig
+from zhsenti.serving.app import Service, create_app
+from zhsenti.serving.limits import Gate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``Prediction`` without torch, which takes a server longer to import than all else."""
+
+    label: str
+    confidence: float
+    scores: dict[str, float]
+    tokens: int
+    truncated: bool
+
+
+class SlowPredictor(KeywordPredictor):
+    """Takes ``seconds`` a call, or waits for ``gate``; ``seen`` holds every call's texts; fails on the word 爆炸."""
+
+    def __init__(self, seconds: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seconds, self.seen = seconds, []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict_batch(self, texts, aspects=None):
+        self.seen.append(list(texts))
+        self.gate.wait(10)
+        time.sleep(self.seconds)
+        if any("爆炸" in text for text in texts):
+            raise RuntimeError(f"坏在 {texts}")
+        results = []
+        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects)), strict=True):
+            scores = dict(zip(self.task.labels, map(float, row), strict=True))
+            best = max(scores, key=scores.__getitem__)
+            results.append(Answer(best, scores[best], scores, len(text), False))
+        return results
+
+
+def make_service(models=None, gate: Gate | None = None, batch_tokens: int = 4096, **settings: Any) -> Service:
+    config = ServeConfig(**{"batch_wait_ms": 1.0, **settings})
+    return create_app(models or {"demo": SlowPredictor()}, config, gate or Gate(None, None, 1 << 20), batch_tokens)
+
+
+class Running:
+    """``service`` with its worker started, called without a network. ``wait`` is for its warm-up."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        service.batcher.start()
+        self.transport = httpx.ASGITransport(service, raise_app_exceptions=False)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=self.transport, base_url="http://test")
+
+    def warm(self) -> Running:
+        until(lambda: self.service.batcher.is_warm)
+        return self
+
+
+def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def error_of(response: httpx.Response) -> dict:
+    """The error, after a look at the one schema that all have."""
+    body = response.json()
+    assert set(body) == {"error", "request_id"}, body
+    assert set(body["error"]) == {"code", "message", "details"}
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert not body["error"]["message"].isascii()
+    return body["error"]
+
+
+class ServerProcess:
+    """``fake_server.py``: the real command's server around a slow fake. ``log`` is its stderr so far."""
+
+    def __init__(self, tmp_path: Path, **options: Any) -> None:
+        self.errors = tmp_path / "stderr"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        with self.errors.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("fake_server.py")), json.dumps(options)],
+                stdout=subprocess.PIPE, stderr=stream, env=environment, cwd=ROOT,
+            )  # fmt: skip
+        try:
+            self.port = int(self.process.stdout.readline())
+            self.url = f"http://127.0.0.1:{self.port}"
+            until(self._is_ready)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.ConnectError:  # the port is taken before it is listened on
+            return False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        return self.errors.read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+"""A body that arrives too slowly, and bodies that would fill the memory together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from running import make_service
+
+from zhsenti.serving import limits
+from zhsenti.serving.limits import Gate, host_name
+
+
+async def exchange(service, messages, pause: float = 0.0) -> tuple[int, dict, dict]:
+    """(status, headers, body) for a chunked body of ``messages``, after which the client says nothing more."""
+    waiting, sent = list(messages), []
+
+    async def receive():
+        await asyncio.sleep(pause)
+        if not waiting:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"transfer-encoding", b"chunked"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": headers}
+    await service(scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(body)
+
+
+def test_a_body_that_never_ends_is_408(monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.05)
+    status, headers, body = asyncio.run(exchange(make_service(), [b"{"] * 5, pause=0.03))
+    assert (status, body["error"]["code"], headers[b"connection"]) == (408, "body_too_slow", b"close")
+
+
+def test_bodies_that_arrive_at_once_are_bounded_together(monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "BODIES_AT_ONCE", 3)
+    service = make_service(gate=Gate(None, None, 1000))
+
+    async def go():
+        return await asyncio.gather(*(exchange(service, [b"x" * 900]) for _ in range(5)))
+
+    answers = asyncio.run(go())
+    assert sorted(status for status, _, _ in answers) == [408, 408, 408, 429, 429]
+    assert all(headers[b"retry-after"] == b"1" for status, headers, _ in answers if status == 429)
+    assert service.limits._arriving == 0
+
+
+def test_names_in_host_headers():
+    for host, name in ((b"LocalHost:80", "localhost"), (b"[::1]:8000", "[::1]"), (b"[::1", "[::1]"), (b"", ""),
+                       (b"127.0.0.1.evil.example", "127.0.0.1.evil.example"), (b"a:b:c", "a")):  # fmt: skip
+        assert host_name(host) == name

@@ -1,0 +1,135 @@
+"""What ``--input`` names: files, a folder, a pattern, or standard input, as sources of rows with the same columns."""
+
+from __future__ import annotations
+
+import glob
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zhsenti.config import user_path
+from zhsenti.data.formats import Content, Row, delimited, json_lines
+from zhsenti.data.lines import UTF8, pipe_lines
+from zhsenti.data.read import SUFFIXES, TEXT_NAMES, Source
+from zhsenti.data.sniff import is_folder, list_folder
+from zhsenti.errors import DataError
+
+JSON = (".json", ".jsonl")
+AHEAD = 2048  # rows of a pipe that wait for the model
+
+
+def find_inputs(text: str) -> tuple[list[Path], list[str]]:
+    """Files in order, and notes (Chinese) on what in a folder is none. Raises DataError when there are none."""
+    path = user_path(text)
+    if glob.has_magic(text) and not os.path.exists(path):
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        files = [one for one in found if os.path.isfile(one)]
+        if not files:
+            raise DataError(f"没有文件符合 {text}", todo="检查通配符；要加引号，免得 shell 先展开它。")
+        return files, []
+    if not is_folder(path):
+        return [path], []
+    inside = [one for one in list_folder(path) if os.path.isfile(one)]
+    files = [one for one in inside if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")]
+    others = [one.name for one in inside if one not in files and not one.name.startswith(".")]
+    if not files:
+        raise DataError(
+            f"{path} 里没有数据文件", expected="、".join(SUFFIXES), found="、".join(others[:8]) or "空文件夹"
+        )
+    skipped = f"{path} 里不是表格、没有读的：{'、'.join(others[:8])}{' 等' if len(others) > 8 else ''}"
+    return files, [skipped] if others else []
+
+
+def columns_of(sources: list[Source]) -> list[str]:
+    """The columns all sources have: the first one's; of JSON objects all keys there are. Raises DataError."""
+    if all(source.path.suffix.lower() in JSON for source in sources):
+        keys = (source.content.keys() if source.content.keys else source.content.columns for source in sources)
+        return list(dict.fromkeys(key for some in keys for key in some))
+    first = sources[0].content.columns
+    for source in sources[1:]:
+        other = source.content.keys() if source.content.keys else source.content.columns
+        if sorted(map(str, other)) != sorted(map(str, first)):
+            raise DataError(
+                f"{source.path} 的列与 {sources[0].path} 的不同",
+                expected="、".join(map(str, first))[:200],
+                found="、".join(map(str, other))[:200],
+                todo="分开预测，或让各文件的列名相同。",
+            )
+    return [str(name) for name in first]
+
+
+# ── standard input ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_stdin(stream: Any, kind: str, text_column: str | None) -> tuple[Source, str]:
+    """``stream`` (a binary buffered reader of UTF-8), read as it comes, and what it was taken for (Chinese).
+
+    kind  jsonl, csv, tsv, text, or auto: by the first line. Raises DataError when nothing comes.
+    """
+    head = stream.peek(1 << 16).removeprefix(b"\xef\xbb\xbf")
+    if not head:
+        raise DataError("标准输入是空的", todo="用管道给它内容，或用 --input 文件。")
+    kind = _kind(head.partition(b"\n")[0].decode("utf-8", "replace").strip(), text_column) if kind == "auto" else kind
+    path, lines = Path(f"标准输入.{kind}"), pipe_lines(stream)
+    if kind == "jsonl":
+        rows = json_lines(lines)
+        content = Content([], rows, UTF8.lines)
+    elif kind == "text":
+        held = (line for line in lines if line.error or line.text.strip())
+        rows = (Row(n, line.number, [line.text.rstrip("\r\n")], line.error) for n, line in enumerate(held, start=1))
+        content = Content(["text"], rows, UTF8.lines)
+    else:
+        content = delimited(path, lines, kind, UTF8.lines)
+    first = next(content.rows, None)
+    if first is None:
+        raise DataError("标准输入里没有数据行", found="、".join(content.columns)[:200])
+    if kind == "jsonl":
+        content.columns = list(first.values)
+    names = {"jsonl": "每行一个 JSON 对象", "text": "每行一条评论", "csv": "CSV", "tsv": "TSV"}
+    note = f"标准输入：按{names[kind]}读（--input_format 可改）"
+
+    def all_rows() -> Iterator[Row]:
+        yield first
+        yield from content.rows
+
+    return Source(path, content, all_rows(), first.error), note
+
+
+def _kind(line: str, text_column: str | None) -> str:
+    if line.startswith("{"):
+        return "jsonl"
+    wanted = {text_column.strip().lower()} if text_column else set(TEXT_NAMES)
+    mark = "\t" if "\t" in line else ","
+    if wanted & {cell.strip().strip('"').lower() for cell in line.split(mark)}:
+        return "tsv" if mark == "\t" else "csv"
+    return "text"
+
+
+def as_they_come(rows: Iterator[Row]) -> Iterator[Row | None]:
+    """``rows`` read by a thread of its own; None when the next one is not there yet."""
+    waiting: queue.Queue[Any] = queue.Queue(AHEAD)
+    end = object()
+
+    def read() -> None:
+        try:
+            for row in rows:
+                waiting.put(row)
+            waiting.put(end)
+        except BaseException as error:
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            found = waiting.get_nowait()
+        except queue.Empty:
+            yield None
+            found = waiting.get()
+        if found is end:
+            return
+        if isinstance(found, BaseException):
+            raise found
+        yield found
