@@ -36,21 +36,19 @@ def tables(tmp_path_factory):
     """The same rows in every format, made by prediction's own writers from JSON lines."""
     from collections import Counter
 
+    import pyarrow
+    import pyarrow.parquet
+
     from zhsenti.prediction.outputs import row_writer
 
-    folder = tmp_path_factory.mktemp("tables")
-    for suffix in ("csv", "tsv", "jsonl", "parquet", "xlsx"):
-        with row_writer(folder / f"in.{suffix}", ["id", "text", "note"], [], Counter(),
-                        _strings() if suffix == "parquet" else None) as write:  # fmt: skip
+    folder, names = tmp_path_factory.mktemp("tables"), ["id", "text", "note"]
+    for suffix in ("csv", "tsv", "jsonl", "xlsx"):
+        with row_writer(folder / f"in.{suffix}", names, [], Counter()) as write:
             for row in ROWS:
-                write(["id", "text", "note"], row, [])
+                write(names, row, [])
+    columns = dict(zip(names, map(list, zip(*ROWS, strict=True)), strict=True))
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "in.parquet")
     return folder
-
-
-def _strings():
-    import pyarrow
-
-    return pyarrow.schema([(name, pyarrow.string()) for name in ("id", "text", "note")])
 
 
 @pytest.mark.parametrize("there", ["csv", "tsv", "jsonl", "parquet", "xlsx"])
