@@ -87,6 +87,7 @@ def test_folder_and_pattern_are_one_table(tmp_path):
         score(inside, tmp_path / "o.csv")
     with pytest.raises(DataError, match="没有文件符合"):
         score(inside / "*.tsv", tmp_path / "o.csv")
+    (inside / "c.csv").unlink()
     with pytest.raises(ConfigError, match="在输入的文件夹里"):
         score(inside, inside / "o.csv")
 
@@ -122,8 +123,16 @@ def _pipe():
     return subprocess.Popen([sys.executable, "-c", PIPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
 
-@pytest.mark.parametrize("content", ["很好\n很差\n", '{"text": "很好"}\n{"text": "很差"}\n', "id,text\n1,很好\n2,很差\n",
-                                     "text\tid\n很好\t1\n很差\t2\n", "\ufeff很好\r\n很差"])  # fmt: skip
+PIPES = [
+    "很好\n很差\n",
+    '{"text": "很好"}\n{"text": "很差"}\n',
+    "id,text\n1,很好\n2,很差\n",
+    "text\tid\n很好\t1\n很差\t2\n",
+    "\ufeff很好\r\n很差",
+]
+
+
+@pytest.mark.parametrize("content", PIPES)
 def test_a_pipe_of_any_kind(content):
     said, _ = _pipe().communicate(content.encode(), timeout=60)
     assert [json.loads(line)["label"] for line in said.decode().splitlines()] == ["正面", "负面"]

@@ -1,250 +1,130 @@
-"""``zhsenti export``: write, read back, compare, and only then put in place."""
+"""``zhsenti export``: the adapter as a model that other programs run, done only when it says what the adapter says."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import shutil
-import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.artifact import Manifest, check_writable, library_versions, load_manifest
-from zhsenti.config import DataConfig, EvalConfig, ExportConfig, parse, user_path
-from zhsenti.errors import ConfigError, DataError
-from zhsenti.files import recover, swap_in, write_json
+from zhsenti.config import ExportConfig, parse, program, user_path
+from zhsenti.errors import ConfigError
+from zhsenti.export.formats import FORMATS, MARK, check_method, check_output, check_room, pick_dtype
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from zhsenti.export.parity import Parity
+    from zhsenti.artifact import Manifest
+    from zhsenti.export.rows import Rows
+    from zhsenti.methods.base import Encoded, Method
     from zhsenti.prediction.predictor import SentimentPredictor
-
-RECORD, FORMAT = "zhsenti_export.json", 1
-EXTRA = {
-    "gguf": ["gguf"],
-    "onnx": ["onnx", "onnxscript", "onnxruntime"],
-    "openvino": ["onnx", "onnxscript", "openvino"],
-}
-DTYPES = {
-    "merged": ("bf16", "fp16", "fp32"),
-    "gguf": ("fp16", "bf16", "fp32", "q8_0"),
-    "onnx": ("fp32",),
-    "openvino": ("fp32", "fp16"),
-}
-NEXT = {
-    "merged": "transformers、vLLM 可以直接读这个文件夹",
-    "gguf": "llama.cpp 读 model.gguf；Ollama：在这个文件夹里 ollama create 名字 -f Modelfile",
-    "onnx": "onnxruntime 读 model.onnx：input_ids、attention_mask 进，log_probs 出",
-    "openvino": "OpenVINO 读 openvino_model.xml：input_ids、attention_mask 进，log_probs 出",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Raises ZhsentiError for a user's mistake and for an export that is not what the adapter is; nothing is left."""
-    config, _ = parse(ExportConfig, argv, "导出适配器，并在真实评论上核对导出的模型")
-    manifest = load_manifest(config.model_path)
-    dtype = check(config, manifest)
-    folder = target(config)
-    texts, aspects, source = real_rows(config, manifest)
-    parity = export(config, manifest, folder, dtype, (texts, aspects, source))
-    print(f"核对：{parity.line()}")
-    print(f"导出：{folder}\n下一步：{NEXT[config.format]}。怎样问它见 docs/export.md。")
+    config, _ = parse(ExportConfig, argv, "把适配器导出成别的程序能用的模型，并用真实评论核对")
+    export(config)
     return 0
 
 
-def check(config: ExportConfig, manifest: Manifest) -> str:
-    """The type of the weights. Raises ConfigError for what cannot be exported."""
-    if manifest.base.get("use_qlora"):
-        raise ConfigError(
-            "4 比特基座上训练的适配器不能无损合并，也就不能导出", todo="在 bf16 或 fp32 的基座上重新训练。"
-        )
-    if config.format == "gguf" and manifest.method != "label_scoring":
-        raise ConfigError(
-            "分类头不能导出成 GGUF：llama.cpp 的 Qwen2 没有放它的地方", todo="改用 --format onnx、openvino 或 merged。"
-        )
-    missing = [name for name in EXTRA.get(config.format, []) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"导出成 {config.format} 还缺：{'、'.join(missing)}", todo='pip install -e ".[export]"')
-    trained = manifest.base.get("precision", "fp32")
-    allowed = DTYPES[config.format]
-    dtype = (
-        (trained if trained in allowed and config.format == "merged" else allowed[0])
-        if config.dtype == "auto"
-        else config.dtype
-    )
-    if dtype not in allowed:
-        raise ConfigError(f"--format {config.format} 没有 --dtype {dtype}", expected="、".join(allowed))
-    return dtype
+def export(config: ExportConfig) -> Path:
+    """Write, reload, compare, then swap the folder in. Returns it.
 
+    Raises ConfigError for what cannot be exported so, and ArtifactError when the export disagrees with the adapter;
+    then nothing is in place but what was there before.
+    """
+    form = FORMATS[config.format]
+    output = user_path(config.output or str(user_path(config.model_path).parent / f"export_{config.format}"))
+    form.check_libraries()
+    check_output(output)
+    from zhsenti.artifact import load_manifest
 
-def target(config: ExportConfig) -> Path:
-    """Where it goes. Raises ConfigError for a place that holds something else."""
-    source = user_path(config.model_path).resolve()
-    folder = user_path(config.output) if config.output else source.with_name(f"export_{config.format}")
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / RECORD).is_file())):
-        raise ConfigError(f"{folder} 已有别的东西", expected="不存在，或是以前的导出", todo="换一个 --output。")
-    if folder == source or source in folder.parents:
-        raise ConfigError("不能导出到适配器文件夹里", found=str(folder), todo="换一个 --output。")
-    check_writable(folder.parent)
-    return folder
+    manifest = load_manifest(config.model_path)
+    dtype = pick_dtype(config.format, config.dtype, manifest)
+    check_method(config.format, manifest)
+    from zhsenti.export.rows import parity_rows
 
+    rows = parity_rows(config, manifest)
+    for note in rows.notes:
+        _say(note)
+    _say(f"用 {rows.source} 的 {len(rows.texts)} 条评论核对")
+    from zhsenti.files import recover, swap_in
+    from zhsenti.prediction.predictor import SentimentPredictor
 
-def real_rows(config: ExportConfig, manifest: Manifest) -> tuple[list[str], list[str] | None, str]:
-    """Texts, aspects (for a task that has them) and where they are from. Raises DataError, ConfigError."""
-    from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, open_rows
-
-    path, has_aspect = user_path(config.dataset), manifest.task.has_aspect
-    pairs: list[tuple[str, str]] = []
-    if path.is_file():
-        source = open_rows(path)
-        text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-        about = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if has_aspect else None
-        for row in source.rows:
-            found, fault = ("", row.error) if row.error else source.text(row, text)
-            aspect, missing = ("", "") if about is None or fault else source.cell(row, about, "方面")
-            if not fault and not missing:
-                pairs.append((found, aspect))
-        name = str(path)
-    else:
-        rows, name = _dataset_rows(config, manifest)
-        pairs = [(row.text, row.aspect or "") for row in rows]
-    if len(pairs) < 50:
-        raise DataError(f"{name} 里能用来核对的评论太少", expected="至少 50 条", found=f"{len(pairs)} 条")
-    import numpy as np
-
-    order = np.random.default_rng(config.seed).permutation(len(pairs))[: config.samples]
-    chosen = [pairs[i] for i in sorted(order)]
-    return [text for text, _ in chosen], [about for _, about in chosen] if has_aspect else None, name
-
-
-def _dataset_rows(config: ExportConfig, manifest: Manifest) -> tuple[Sequence[Any], str]:
-    """Test rows, else dev rows: the adapter was not trained on them."""
-    from zhsenti.data.sources import load_dataset
-    from zhsenti.evaluation.rows import load_eval_data
-
-    if config.dataset == "auto":
-        try:
-            splits = load_eval_data(EvalConfig(model_path=config.model_path, dataset="auto"), manifest).splits
-        except DataError as error:
-            raise ConfigError(
-                "找不到用来核对的评论", found=error.problem, todo="用 --dataset 给出一个有评论的文件。"
-            ) from error
-    else:
-        named = DataConfig(dataset=config.dataset, text_column=config.text_column, aspect_column=config.aspect_column)
-        splits = load_dataset(named, manifest.task)
-    return splits.test or splits.dev, splits.name
-
-
-def export(
-    config: ExportConfig, manifest: Manifest, folder: Path, dtype: str, rows: tuple[list[str], list[str] | None, str]
-) -> Parity:
-    """Write beside ``folder``, read back, compare, swap in. Raises ArtifactError and leaves what was there before."""
-    from zhsenti.export import parity as compared
-    from zhsenti.export.merged import merge, save_tokenizer
-    from zhsenti.prediction.predictor import SentimentPredictor, find_base
-
-    texts, aspects, source = rows
-    base = find_base(manifest, config.model_name)
-    _check_space(folder, base.path)
-    kind = importlib.import_module(f"zhsenti.export.{config.format}")
-    recover(folder)
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    staging.mkdir(parents=True)
+    predictor = SentimentPredictor(config.model_path, model_name=config.model_name, temperature=1.0)
+    check_method(config.format, manifest, predictor.method)
+    check_room(output, config.format, dtype, predictor.base.path)
+    with _bar("适配器打分", len(rows.texts)) as advance:
+        reference = predictor.log_probs(rows.texts, rows.aspects, progress=advance)
+    method, base, precision = predictor.method, predictor.base, predictor.precision.name
+    del predictor  # its weights go before the next ones come
+    output.parent.mkdir(parents=True, exist_ok=True)
+    recover(output)
+    staging = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
+    staging.mkdir()
     try:
-        predictor = SentimentPredictor(config.model_path, model_name=config.model_name, temperature=1.0)
-        method = predictor.method
-        _check_words(config.format, method)
-        expected = _by_adapter(predictor, texts, aspects)
-        given: Sequence[str | None] = aspects or [None] * len(texts)
-        items = [method.encode(text, aspect=about) for text, about in zip(texts, given, strict=True)]
-        del predictor
-        _say("合并 LoRA（float32）")
-        network = merge(method, base.path, Path(config.model_path))
-        save_tokenizer(base.path, staging)
-        _say(f"写 {config.format}，{dtype}")
-        kind.write(method, network, staging, dtype)
-        del network
-        _say("从磁盘读回来，逐条核对")
-        reloaded = kind.load(method, staging)
-        found = compared.score_export(reloaded, items, _teller("导出", len(items)))
-        parity = compared.compare(expected, found, reloaded.runtime)
-        compared.check(parity, dtype)
-        record = _record(config, manifest, dtype, parity, source)
-        write_json(staging / RECORD, record)
-        swap_in(staging, folder)
+        _write(config.format, dtype, method, base.path, user_path(config.model_path), staging)
+        compared = _compare(config.format, method, staging, rows, reference)
+        values = _description(config, manifest, method, dtype, rows, compared | {"adapter_precision": precision})
+        from zhsenti.artifact import seal
+
+        seal(staging, MARK, values)
+        swap_in(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return parity
+    _summary(config.format, output, compared)
+    return output
 
 
-def _check_words(form: str, method: Any) -> None:
-    if form in ("onnx", "openvino") and not getattr(method, "single_token", True):
-        raise ConfigError(
-            f"标签词不止一个 token，还不能导出成 {form}", todo="改用 --format merged 或 gguf，或换一个 token 的标签词。"
-        )
+def _write(form: str, dtype: str, method: Method, base: Path, adapter: Path, staging: Path) -> None:
+    from zhsenti.export.merged import merge, save_tokenizer
+
+    _say("并入基座（float32）……")
+    network = merge(method, base, adapter)
+    _say(f"写成 {form}（{dtype}）……")
+    save_tokenizer(base, staging)
+    FORMATS[form].module().write(method, network, staging, dtype)
 
 
-def _by_adapter(predictor: SentimentPredictor, texts: list[str], aspects: list[str] | None) -> np.ndarray:
-    _say(f"适配器打分：{len(texts):,} 条")
-    tell, done = _teller("适配器", len(texts)), 0
+def _compare(form: str, method: Method, staging: Path, rows: Rows, reference: np.ndarray) -> dict[str, Any]:
+    """The parity block. Raises ArtifactError."""
+    from zhsenti.export import parity
 
-    def progress(rows: int) -> None:
-        nonlocal done
-        done += rows
-        tell(done)
-
-    return predictor.log_probs(texts, aspects, progress=progress)
-
-
-def _check_space(folder: Path, base: Path) -> None:
-    """A float32 copy of the base, and half of it again while it is converted, is what the largest export takes."""
-    needed = 3 * sum(path.stat().st_size for path in base.glob("*.safetensors"))
-    free = shutil.disk_usage(folder.parent if folder.parent.exists() else Path.cwd()).free
-    if free < needed:
-        raise ConfigError(
-            "磁盘空间不够",
-            expected=f"约 {needed / 1e9:.1f} GB",
-            found=f"{free / 1e9:.1f} GB",
-            todo="腾出空间，或换一个 --output。",
-        )
-
-
-def _record(config: ExportConfig, manifest: Manifest, dtype: str, parity: Parity, source: str) -> dict[str, Any]:
-    """What a program needs to ask the export as the adapter is asked, and what the comparison found."""
-    return {
-        "format": FORMAT,
-        "export": config.format,
-        "dtype": dtype,
-        "method": manifest.method,
-        "task": manifest.task.to_dict(),
-        "temperature": manifest.temperature,
-        "base": manifest.base,
-        "adapter": manifest.files,
-        "parity": {**parity.model_dump(), "dataset": source, "seed": config.seed},
-        "settings": asdict(config),
-        "versions": library_versions(),
-    }
+    reloaded = FORMATS[form].module().load(method, staging)
+    items = [
+        method.encode(text, aspect=aspect)
+        for text, aspect in zip(rows.texts, rows.aspects or [None] * len(rows.texts), strict=True)
+    ]
+    with _bar("导出的模型打分", len(items)) as advance:
+        found = parity.score_rows(reloaded, [item.ids for item in items], reference.shape[1], advance)
+    result = parity.compare(reference, found, rows.names)
+    parity.refuse_difference(result)
+    compared = {"runtime": reloaded.runtime, **asdict(result)}
+    if FORMATS[form].takes_text:
+        whole = _whole_prompts(method, rows, items)
+        changed = [i for i, ids in whole.items() if ids != items[i].ids]
+        plain = found.copy()
+        with _bar("整段文字作提示", len(changed)) as advance:
+            plain[changed] = parity.score_rows(reloaded, [whole[i] for i in changed], reference.shape[1], advance)
+        kept = sorted(whole)
+        as_text = parity.compare(reference[kept], plain[kept], [rows.names[i] for i in kept])
+        compared["whole_text_prompts"] = {"other_tokens": len(changed), **asdict(as_text)}
+    return compared
 
 
-def _say(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
-
-
-def _teller(what: str, total: int) -> Callable[[int], None]:
-    """A line that is rewritten on a terminal; a line a quarter elsewhere."""
-    quarter = 0
-
-    def tell(done: int) -> None:
-        nonlocal quarter
-        if sys.stderr.isatty():
-            print(f"\r  {what} {done:,}/{total:,}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif 4 * done // total > quarter:
-            quarter = 4 * done // total
-            _say(f"{what} {done:,}/{total:,}")
-
-    return tell
+def _whole_prompts(method: Method, rows: Rows, items: list[Encoded]) -> dict[int, list[int]]:
+    """Row -> ids of its prompt tokenised as one text, which is what a program that sends text gets: tokens may then
+    span the border of template and review. Rows that zhsenti would cut are left out, and those too are reported.
+    """
+    whole = {}
+    for index, (text, item) in enumerate(zip(rows.texts, items, strict=True)):
+        if not item.truncated:
+            prompt = (
+                method.task.template.replace("{aspect}", (rows.aspects or [None])[index] or "")
+                if (method.task.has_aspect)
+                else method.task.template
+            )
+            whole[index] = method.tokenizer.encode(prompt.replace("{text}", text), split_special_tokens=False)
+    return whole

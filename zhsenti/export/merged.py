@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.methods.base import Method
-from zhsenti.models.backbone import load_config, pick_precision, quiet_loading
+from zhsenti.methods.label_scoring import LabelScoring
+from zhsenti.models.backbone import load_config, pick_device, pick_precision, quiet_loading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,11 @@ def merge(method: Method, base: Path, adapter: Path) -> Any:
     network: Any = scorer.network.cpu().eval()
     network.config.use_cache = load_config(base).use_cache
     return network
+
+
+def label_words(method: Method) -> list[list[int]]:
+    """Token ids of the label words, in label order; empty for a classifier head, which has no words."""
+    return method.word_ids if isinstance(method, LabelScoring) else []
 
 
 def save_tokenizer(base: Path, folder: Path) -> None:

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.export.merged import Reloaded, pad
+from zhsenti.export.merged import Reloaded, label_words, pad
 from zhsenti.methods.base import Method
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def _graph(method: Method, network: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.decoder = network.model
-            words: Any = getattr(method, "word_ids", None)
-            rows_CD = network.score.weight if method.head else network.lm_head.weight[[ids[0] for ids in words]]
+            if method.head:
+                rows_CD = network.score.weight
+            else:
+                rows_CD = network.lm_head.weight[[ids[0] for ids in label_words(method)]]
             self.register_buffer("rows", rows_CD.detach().clone())
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

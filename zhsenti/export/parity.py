@@ -1,4 +1,4 @@
-"""Does an export say what the adapter says? Both on the same real rows, label by label and probability by probability.
+"""Does an export say what the adapter says? Both score the same real reviews; what differs is counted.
 
 Shapes: N rows, C classes.
 """
@@ -6,91 +6,89 @@ Shapes: N rows, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from zhsenti.errors import ArtifactError
 from zhsenti.evaluation.metrics import share
-from zhsenti.prediction.explain import log_odds
+from zhsenti.evaluation.schema import Interval
 
 if TYPE_CHECKING:
     from zhsenti.export.merged import Reloaded
-    from zhsenti.methods.base import Encoded
 
 LEAST_AGREEMENT = 0.995
-BATCH_ROWS = 16
+BATCH_TOKENS = 1024  # of a pass, padding not counted
 
 
-class Parity(BaseModel):
-    """rows  compared;  agreement  share with the same label, with its Wilson interval;  differing  indices of the rest
-    max, mean  of |difference of the probability of the adapter's label|;  max_log_odds  of its log-odds.
+@dataclass(frozen=True)
+class Parity:
+    """agreement  share of the n rows with the same label, with its Wilson interval; differences of probabilities are
+    over all labels, ``max_log_odds_difference`` is over all pairs of labels;  disagreeing  names of rows, not texts.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    runtime: str
-    rows: int
+    n: int
     agreement: float
-    agreement_ci95: tuple[float, float]
-    differing: list[int]
-    max_probability: float = Field(ge=0)
-    mean_probability: float = Field(ge=0)
-    max_log_odds: float = Field(ge=0)
+    agreement_ci95: Interval
+    max_probability_difference: float
+    mean_probability_difference: float
+    max_log_odds_difference: float
+    disagreeing: list[str]
 
-    def line(self) -> str:
-        low, high = self.agreement_ci95
-        return (
-            f"{self.runtime}：{self.rows:,} 条里 {self.rows - len(self.differing):,} 条判断相同，"
-            f"{self.agreement:.2%} [{low:.2%}, {high:.2%}]；概率最多差 {self.max_probability:.4f}，"
-            f"平均差 {self.mean_probability:.5f}"
+
+def compare(reference: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Parity:
+    """Two sets of class log-probabilities (N, C) of the rows called ``names``. Raises ArtifactError for NaN in found."""
+    if found.shape != reference.shape or np.isnan(found).any():
+        raise ArtifactError(
+            "导出的模型给出的不是数（NaN），没有写入任何东西",
+            found=f"{int(np.isnan(found).any(axis=-1).sum())} 条",
+            todo="换 --dtype fp32 再导出。",
         )
-
-
-def score_export(reloaded: Reloaded, items: Sequence[Encoded], tell: Callable[[int], None]) -> np.ndarray:
-    """Log-probabilities float32 (N, C), rows of like length together. ``tell`` hears how many rows are done."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))
-    parts, done = [], 0
-    for begin in range(0, len(order), BATCH_ROWS):
-        some = order[begin : begin + BATCH_ROWS]
-        parts.append(reloaded.score([items[i].ids for i in some]))
-        done += len(some)
-        tell(done)
-    scores = np.concatenate(parts)
-    result = np.empty_like(scores)
-    result[order] = scores
-    return result
-
-
-def compare(adapter: np.ndarray, export: np.ndarray, runtime: str) -> Parity:
-    """Both log-probabilities (N, C). Raises ArtifactError when the export's are not finite."""
-    if not np.isfinite(export).all():
-        raise ArtifactError("导出的模型给出的不是数（NaN）", todo="换一种 --dtype。")
-    labels = adapter.argmax(axis=1)
-    differing = np.flatnonzero(export.argmax(axis=1) != labels)
-    rows = np.arange(len(labels))
-    difference = np.abs(np.exp(adapter[rows, labels].astype(float)) - np.exp(export[rows, labels].astype(float)))
-    odds = [abs(log_odds(a, k) - log_odds(e, k)) for a, e, k in zip(adapter, export, labels, strict=True)]
-    agreement, interval = share(len(labels) - len(differing), len(labels))
+    before, after = reference.astype(np.float64), found.astype(np.float64)
+    same = before.argmax(axis=1) == after.argmax(axis=1)
+    gaps, changes = np.abs(np.exp(after) - np.exp(before)), after - before
+    agreement, interval = share(int(same.sum()), len(same))
     return Parity(
-        runtime=runtime,
-        rows=len(labels),
-        agreement=agreement,
-        agreement_ci95=interval,
-        differing=differing.tolist(),
-        max_probability=float(difference.max()),
-        mean_probability=float(difference.mean()),
-        max_log_odds=float(max(odds)),
+        len(same),
+        agreement,
+        interval,
+        float(gaps.max()),
+        float(gaps.mean()),
+        float((changes.max(axis=1) - changes.min(axis=1)).max()),
+        [name for name, equal in zip(names, same, strict=True) if not equal],
     )
 
 
-def check(parity: Parity, dtype: str) -> None:
-    """Raises ArtifactError for an export that decides otherwise too often."""
+def refuse_difference(parity: Parity) -> None:
+    """Raises ArtifactError under LEAST_AGREEMENT."""
     if parity.agreement < LEAST_AGREEMENT:
+        shown = "、".join(parity.disagreeing[:8])
         raise ArtifactError(
-            "导出的模型与适配器不一致，没有留下它",
-            expected=f"至少 {LEAST_AGREEMENT:.1%} 的判断相同",
-            found=parity.line(),
-            todo="用 --dtype fp32 导出。" if dtype != "fp32" else "这是程序错误，请报告这条消息。",
+            "导出的模型与适配器不一致，没有写入任何东西",
+            expected=f"至少 {LEAST_AGREEMENT:.1%} 的评论标签相同",
+            found=f"{describe(parity)}；不同的行：{shown}{' 等' if len(parity.disagreeing) > 8 else ''}",
+            todo="换精度更高的类型（--dtype fp32）；还是不行就是程序错误，请报告。",
         )
+
+
+def describe(parity: Parity) -> str:
+    low, high = parity.agreement_ci95
+    return (
+        f"{parity.n} 条中标签相同的 {parity.agreement:.2%}（95% 区间 {low:.2%}–{high:.2%}），"
+        f"概率最多差 {parity.max_probability_difference:.4f}，平均差 {parity.mean_probability_difference:.5f}，"
+        f"对数几率最多差 {parity.max_log_odds_difference:.3f}"
+    )
+
+
+def score_rows(
+    reloaded: Reloaded, rows: Sequence[list[int]], classes: int, advance: Callable[[int], None]
+) -> np.ndarray:
+    """Log-probabilities (N, C) of prompts by an export, in rows of like length; ``advance`` hears of rows done."""
+    from zhsenti.methods.base import token_batches
+
+    scores = np.empty((len(rows), classes), dtype=np.float32)
+    for batch in token_batches([len(ids) for ids in rows], BATCH_TOKENS):
+        scores[batch] = reloaded.score([rows[i] for i in batch])
+        advance(len(batch))
+    return scores

