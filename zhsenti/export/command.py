@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.config import ExportConfig, parse, program, user_path
-from zhsenti.errors import ConfigError
+from zhsenti.config import ExportConfig, parse, user_path
 from zhsenti.export.formats import FORMATS, MARK, check_method, check_output, check_room, pick_dtype
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from zhsenti.artifact import Manifest
     from zhsenti.export.rows import Rows
     from zhsenti.methods.base import Encoded, Method
-    from zhsenti.prediction.predictor import SentimentPredictor
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,29 +102,85 @@ def _compare(form: str, method: Method, staging: Path, rows: Rows, reference: np
     result = parity.compare(reference, found, rows.names)
     parity.refuse_difference(result)
     compared = {"runtime": reloaded.runtime, **asdict(result)}
-    if FORMATS[form].takes_text:
-        whole = _whole_prompts(method, rows, items)
-        changed = [i for i, ids in whole.items() if ids != items[i].ids]
+    if FORMATS[form].takes_text and (whole := _whole_prompts(method, rows, items)):
+        changed, kept = [i for i in whole if whole[i] != items[i].ids], list(whole)
         plain = found.copy()
-        with _bar("整段文字作提示", len(changed)) as advance:
-            plain[changed] = parity.score_rows(reloaded, [whole[i] for i in changed], reference.shape[1], advance)
-        kept = sorted(whole)
+        if changed:
+            with _bar("整段文字作提示", len(changed)) as advance:
+                prompts = [whole[i] for i in changed]
+                plain[changed] = parity.score_rows(reloaded, prompts, reference.shape[1], advance)
         as_text = parity.compare(reference[kept], plain[kept], [rows.names[i] for i in kept])
         compared["whole_text_prompts"] = {"other_tokens": len(changed), **asdict(as_text)}
     return compared
 
 
 def _whole_prompts(method: Method, rows: Rows, items: list[Encoded]) -> dict[int, list[int]]:
-    """Row -> ids of its prompt tokenised as one text, which is what a program that sends text gets: tokens may then
-    span the border of template and review. Rows that zhsenti would cut are left out, and those too are reported.
+    """Row -> ids of its prompt tokenised as one text, which is what a program that is sent text reads: a token may then
+    span the border of template and review. Rows that zhsenti cuts are left out: there the caller has to cut.
     """
     whole = {}
     for index, (text, item) in enumerate(zip(rows.texts, items, strict=True)):
         if not item.truncated:
-            prompt = (
-                method.task.template.replace("{aspect}", (rows.aspects or [None])[index] or "")
-                if (method.task.has_aspect)
-                else method.task.template
-            )
-            whole[index] = method.tokenizer.encode(prompt.replace("{text}", text), split_special_tokens=False)
+            about = (rows.aspects[index] or "") if rows.aspects else ""
+            before, after = (part.replace("{aspect}", about) for part in method.task.template.split("{text}"))
+            whole[index] = method.tokenizer.encode(f"{before}{text}{after}")
     return whole
+
+
+def _description(
+    config: ExportConfig, manifest: Manifest, method: Method, dtype: str, rows: Rows, compared: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``zhsenti_export.json`` says: all that is needed to ask the export and to know where it came from."""
+    from importlib import metadata
+
+    from zhsenti.artifact import WEIGHTS, library_versions
+    from zhsenti.export.merged import label_words
+
+    versions = {name: metadata.version(name) for name in FORMATS[config.format].libraries}
+    return {
+        "format": config.format,
+        "dtype": dtype,
+        "method": manifest.method,
+        "task": {**manifest.task.to_dict(), "word_ids": label_words(method)},
+        "temperature": manifest.temperature,
+        "base": manifest.base,
+        "adapter_sha256": manifest.files[WEIGHTS],
+        "parity": {**compared, "dataset": rows.source, "seed": config.seed},
+        "versions": {**library_versions(), **versions},
+    }
+
+
+def _summary(form: str, output: Path, compared: dict[str, Any]) -> None:
+    from zhsenti.export.parity import Parity, describe
+
+    known = Parity.__dataclass_fields__
+    print(f"已导出到 {output}")
+    print(f"  核对（{compared['runtime']}，从磁盘重新读入）：{describe(Parity(**{k: compared[k] for k in known}))}")
+    if whole := compared.get("whole_text_prompts"):
+        print(
+            f"  若把提示作为一整段文字发去：{whole['n']} 条（不含要截断的）中 {whole['other_tokens']} 条的切词与 zhsenti 不同，"
+            f"标签相同的 {whole['agreement']:.2%}"
+        )
+    print(f"  用法：{FORMATS[form].usage.format(folder=output)}")
+    print("  逐步说明：docs/export.md")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(title: str, rows: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; what it yields is called with the number of rows just done."""
+    from zhsenti.evaluation.scoring import score_progress
+
+    with score_progress() as bar:
+        task, started, done = bar.add_task(title, total=rows, rows=0, rate=""), time.monotonic(), 0
+
+        def advance(number: int) -> None:
+            nonlocal done
+            done += number
+            rate = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=done, rows=done, rate=f"{rate:.1f} 条/秒")
+
+        yield advance
