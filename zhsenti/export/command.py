@@ -158,8 +158,8 @@ def _summary(form: str, output: Path, compared: dict[str, Any]) -> None:
     print(f"  核对（{compared['runtime']}，从磁盘重新读入）：{describe(Parity(**{k: compared[k] for k in known}))}")
     if whole := compared.get("whole_text_prompts"):
         print(
-            f"  若把提示作为一整段文字发去：{whole['n']} 条（不含要截断的）中 {whole['other_tokens']} 条的切词与 zhsenti 不同，"
-            f"标签相同的 {whole['agreement']:.2%}"
+            f"  若把提示作为一整段文字发去：{whole['n']} 条（不含要截断的）中 "
+            f"{whole['other_tokens']} 条的切词与 zhsenti 不同，标签相同的 {whole['agreement']:.2%}"
         )
     print(f"  用法：{FORMATS[form].usage.format(folder=output)}")
     print("  逐步说明：docs/export.md")

@@ -86,8 +86,6 @@ def transformers_score(method: Method, network: Any) -> Callable[[Sequence[list[
     """Score by transformers' own forward pass, on rows padded on the right with a mask."""
     import torch
 
-    from zhsenti.models.backbone import pick_device
-
     device = pick_device()
     network.to(device).eval()
 

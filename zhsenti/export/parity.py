@@ -38,7 +38,7 @@ class Parity:
 
 
 def compare(reference: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Parity:
-    """Two sets of class log-probabilities (N, C) of the rows called ``names``. Raises ArtifactError for NaN in found."""
+    """Two sets of class log-probabilities (N, C) of the rows called ``names``. Raises ArtifactError for NaN."""
     if found.shape != reference.shape or np.isnan(found).any():
         raise ArtifactError(
             "导出的模型给出的不是数（NaN），没有写入任何东西",
