@@ -35,7 +35,7 @@ DATA ?= ChnSentiCorp
 results: $(VENV)/.ready
 	$(BIN)/python benchmarks/results.py --dataset $(DATA)
 
-SPEED := startup scoring training memory scaling audit
+SPEED := startup scoring training memory scaling audit files serving
 bench: $(VENV)/.ready
 	for name in $(SPEED); do $(BIN)/python benchmarks/$$name.py --dataset $(DATA) --json docs/results/$$name.json || exit 1; done
 

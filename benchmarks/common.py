@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import platform
 import sys
@@ -43,6 +44,37 @@ def write_rows(folder: Path, **splits: list[Example]) -> None:
     for name, rows in splits.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([("text", "label"), *((row.text, row.label) for row in rows)])
+
+
+def fresh_adapter(model: str, folder: Path) -> str:
+    """An untrained adapter (B = 0) of the default size on ``model``, which computes as much as a trained one; its path.
+
+    Made in a process of its own, so that the caller's memory stays what it was.
+    """
+    adapter = str(folder / "lora_adapter")
+    maker = multiprocessing.get_context("spawn").Process(target=_make_adapter, args=(model, adapter))
+    maker.start()
+    maker.join()
+    if maker.exitcode:
+        raise SystemExit("没有做成适配器")
+    return adapter
+
+
+def _make_adapter(model: str, folder: str) -> None:
+    from zhsenti.artifact import Manifest, save_artifact
+    from zhsenti.config import TrainConfig
+    from zhsenti.labels import SentimentTask
+    from zhsenti.methods import get_method
+    from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
+    from zhsenti.models.sources import resolve_model
+
+    base, precision, config = resolve_model(model), pick_precision("auto"), TrainConfig()
+    method = get_method("label_scoring")(SentimentTask(), Tokenizer(base.path))
+    lora = LoraOptions(config.lora_r, config.lora_alpha, 0.0, config.lora_target_modules)
+    scorer = method.build(base.path, precision, lora=lora)
+    known = {"requested": model, "model_id": base.model_id, "source": base.source, "revision": base.revision,
+             "precision": precision.name}  # fmt: skip
+    save_artifact(Path(folder), scorer.network, Manifest("label_scoring", SentimentTask(), known))
 
 
 def machine() -> dict[str, Any]:

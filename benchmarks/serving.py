@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from common import arguments, load_splits, report
+from common import arguments, fresh_adapter, load_splits, report
 
 from zhsenti.data.split import sample
 from zhsenti.errors import exit_on_error
@@ -42,24 +42,6 @@ START_S = 300
 
 
 # ── the processes that are measured ───────────────────────────────────────────────────────────────────────────────
-
-
-def fresh_adapter(model: str, folder: str) -> None:
-    """An untrained adapter (B = 0) of the default size on ``model``."""
-    from zhsenti.artifact import Manifest, save_artifact
-    from zhsenti.config import TrainConfig
-    from zhsenti.labels import SentimentTask
-    from zhsenti.methods import get_method
-    from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
-    from zhsenti.models.sources import resolve_model
-
-    base, precision, config = resolve_model(model), pick_precision("auto"), TrainConfig()
-    method = get_method("label_scoring")(SentimentTask(), Tokenizer(base.path))
-    lora = LoraOptions(config.lora_r, config.lora_alpha, 0.0, config.lora_target_modules)
-    scorer = method.build(base.path, precision, lora=lora)
-    known = {"requested": model, "model_id": base.model_id, "source": base.source, "revision": base.revision,
-             "precision": precision.name}  # fmt: skip
-    save_artifact(Path(folder), scorer.network, Manifest("label_scoring", SentimentTask(), known))
 
 
 def core(pipe: Any, adapter: str, model: str, texts: list[str]) -> None:
@@ -207,11 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     texts = [row.text for row in rows]
     levels, cores, peak = [], [], np.zeros(2)
     with tempfile.TemporaryDirectory() as folder:
-        adapter = own.adapter or str(Path(folder) / "lora_adapter")
-        if not own.adapter:  # in a process of its own: this one stays small
-            maker = multiprocessing.get_context("spawn").Process(target=fresh_adapter, args=(args.model, adapter))
-            maker.start()
-            maker.join()
+        adapter = own.adapter or fresh_adapter(args.model, Path(folder))
         with core_process(adapter, args.model, texts) as core_rate, server(adapter, args.model, Path(folder)) as served:
             port, process = served
             for clients in own.clients:

@@ -212,6 +212,42 @@ def test_a_second_run_on_the_same_output_is_refused(unfinished):
         score(path, output)
 
 
+def full_after(monkeypatch, module, name, calls):
+    """``module.name`` raises as a full disk does, from its ``calls``-th call on."""
+    real, count = getattr(module, name), iter(range(10_000))
+
+    def write(*args, **flags):
+        if next(count) >= calls:
+            raise OSError(28, "No space left on device")
+        return real(*args, **flags)
+
+    monkeypatch.setattr(module, name, write)
+
+
+def test_a_full_disk_keeps_the_shards_before(unfinished, monkeypatch):
+    path, output, whole = unfinished
+    with monkeypatch.context() as full:
+        full_after(full, shards, "_write", 1)
+        with pytest.raises(OSError, match="No space"):
+            score(path, output)
+    assert not output.exists()
+    again = KeywordPredictor()
+    assert score(path, output, load=lambda: again).rows == whole
+    assert sum(again.calls) == 1200 - 2 * 512
+
+
+def test_a_full_disk_at_the_end_keeps_all_shards(unfinished, monkeypatch):
+    path, output, whole = unfinished
+    with monkeypatch.context() as full:
+        full_after(full, batch._Sink, "put", 700)
+        with pytest.raises(OSError, match="No space"):
+            score(path, output)
+    assert not output.exists()
+    again = KeywordPredictor()
+    assert score(path, output, load=lambda: again).rows == whole
+    assert not again.calls
+
+
 DOOMED = """
 import sys, time
 from tests.fakes import KeywordPredictor
@@ -223,6 +259,7 @@ class Slow(KeywordPredictor):
         time.sleep(0.02)
         return super().predict_batch(texts, aspects)
 shards.SHARD_SECONDS = 0.05
+print("ready", flush=True)
 batch.predict_file(InferenceConfig(input=sys.argv[1], output=sys.argv[2]), SentimentTask(), Slow)
 """
 
@@ -237,21 +274,28 @@ def test_killed_twenty_times_gives_the_same_bytes(tmp_path):
 
     def start(output: str) -> subprocess.Popen:
         command = [sys.executable, "-c", DOOMED, str(path), str(tmp_path / output)]
-        return subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert child.stdout and child.stdout.readline()
+        return child
 
-    began = time.monotonic()
-    assert start("whole.parquet").wait(120) == 0
+    def equal() -> bool:
+        return (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+    began, whole = time.monotonic(), start("whole.parquet")
+    assert whole.wait(120) == 0
     usual, chance = time.monotonic() - began, random.Random(6)
     killed = 0
-    for _ in range(20):
+    while killed < 20:
         child = start("out.parquet")
         try:
-            child.wait(chance.uniform(0.4, 1.1) * usual / 2)
+            assert child.wait(chance.uniform(0, 0.5 * usual)) == 0
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
             killed += 1
-    assert killed >= 10
+        else:
+            assert equal()
+            (tmp_path / "out.parquet").unlink()
     assert start("out.parquet").wait(120) == 0
-    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert equal()
     assert not list(tmp_path.glob(".out*.parts"))
