@@ -275,7 +275,8 @@ def test_killed_twenty_times_gives_the_same_bytes(tmp_path):
     def start(output: str) -> subprocess.Popen:
         command = [sys.executable, "-c", DOOMED, str(path), str(tmp_path / output)]
         child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert child.stdout and child.stdout.readline()
+        assert child.stdout
+        assert child.stdout.readline()
         return child
 
     def equal() -> bool:
