@@ -184,6 +184,7 @@ def test_aspects_come_from_a_column_or_the_flag(tmp_path):
         (["--input", "IN", "--text", "好"], "--input 不能和 --text 一起用"),
         (["--input", "IN", "--explain"], "--input 不能和 --explain 一起用"),
         (["--text", "好", "--output", "a.csv"], "--output 只和 --input 一起用"),
+        (["--text", "好", "--engine", "ray"], "--engine 只和 --input 一起用"),
         (["--explain"], "没有说要预测什么"),
     ],
 )

@@ -8,10 +8,12 @@ import sys
 from running import SlowPredictor, make_service
 
 from zhsenti.config import ServeConfig
+from zhsenti.serving import command
 from zhsenti.serving.command import bind, make_gate, run
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
+    command.HEAD_S = options.pop("head_s", command.HEAD_S)
     predictor = SlowPredictor(options.pop("seconds", 0.0))
     config = ServeConfig(port=0, batch_wait_ms=1.0, **options)
     service = make_service({"demo": predictor}, make_gate(config, None), 64, **{"batch_wait_ms": 1.0, **options})

@@ -1,5 +1,4 @@
-# ruff: noqa: E501
-"""The page in a real Chromium against the real app and a real port: what people do with it, and what must never happen."""
+"""The page in a real Chromium against the real app and a real port: what people do with it, what must never happen."""
 
 from __future__ import annotations
 
@@ -28,6 +27,7 @@ STATIC = Path(__file__).parents[2] / "zhsenti" / "serving" / "static"
 KEY = "a-key-of-twenty-bytes"
 HOSTILE = "<img src=x onerror=window.stolen=1>"
 MIXED = "😀位置很好，房间不错，但是晚上太吵"
+PATIENCE = 20_000  # ms until a test gives up: what is waited for comes at once, but a machine may be slow
 FAILED_LOAD = "Failed to load resource"  # Chromium's own line for every answer other than 2xx
 
 
@@ -36,7 +36,7 @@ class Server:
 
     def __init__(self, port: int = 0, models: dict | None = None, gate: Gate | None = None, **settings: Any) -> None:
         self.predictors = models or {"demo": SlowPredictor()}
-        service = make_service(self.predictors, gate, **settings)
+        service = self.service = make_service(self.predictors, gate, **settings)
         listener = socket.create_server(("127.0.0.1", port))
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -55,6 +55,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:
         found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         path = found or driver.chromium.executable_path
@@ -100,7 +101,7 @@ def visit(browser) -> Iterator[Callable[..., Any]]:
     def open_page(server: Server, failures: str = "", **options: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **options})
         contexts.append(context)
-        context.set_default_timeout(8000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         allowed.extend([failures] if failures else [])
         page.on("console", lambda message: seen.append(message.text))
@@ -150,6 +151,13 @@ def finished(page: Any) -> None:
     expect(page.locator("#many")).to_have_attribute("aria-busy", "false")
 
 
+def bodies(page: Any) -> list[dict[str, Any]]:
+    """What the page asks the service from now on, as it asks."""
+    sent: list[dict[str, Any]] = []
+    page.on("request", lambda request: request.url.endswith("/v1/predict") and sent.append(request.post_data_json))
+    return sent
+
+
 def rows_of(page: Any) -> list[list[str]]:
     return [row.locator("td").all_inner_texts() for row in page.locator("#rows tbody tr").all()]
 
@@ -196,19 +204,44 @@ def test_calibrated_model_says_so_and_reasons_are_optional(visit, shared):
 
 def test_aspect_is_asked_for_where_the_model_takes_one(visit, shared):
     page = visit(shared, failures="422")
+    sent = bodies(page)
     expect(page.locator("#aspect")).to_be_hidden()
     page.select_option("#model", "方面")
+    expect(page.get_by_label("方面", exact=True)).to_be_visible()
     judge(page, "很好")
     expect(page.locator("#single-alert")).to_contain_text("这个模型要给方面")
-    page.fill("#aspect", "服务")
+    assert sent == []
+    page.fill("#aspect", " 服务 ")
     page.click("#judge")
     expect(page.locator("#label")).to_have_text("正面")
-    judge_file(page, "a.csv", "文本,方面\n很好,服务\n很差,\n".encode())
+    expect(page.locator("#marked")).to_have_text("很好")
+    asked = {"text": "很好", "model": "方面", "aspect": "服务"}
+    assert sent == [asked, asked | {"explain": True}]
+    page.select_option("#model", "demo")
+    expect(page.locator("#aspect")).to_be_hidden()
+    page.uncheck("#explain")
+    page.click("#judge")
+    expect(page.locator("#single")).to_have_attribute("aria-busy", "false")
+    assert sent[2] == {"text": "很好", "model": "demo"}  # the aspect that was given is not sent where none is taken
+
+
+def test_aspects_of_many_reviews(visit, serve):
+    task = SentimentTask(template="关于{aspect}的评论：{text}\n情感倾向：")
+    page = visit(serve(models={"方面": SlowPredictor(task=task)}), failures="422")
+    sent = bodies(page)
+    expect(page.locator("#model")).to_be_hidden()  # there is only one
+    expect(page.locator("#aspect")).to_be_visible()
+    page.fill("#aspect", "服务")
+    judge_lines(page, "很好", "很差")
+    assert sent.pop() == {"texts": ["很好", "很差"], "model": "方面", "aspect": ["服务", "服务"]}
+    judge_file(page, "a.csv", "文本,方面\n很好,价格\n很差,\n".encode())
+    assert sent[0]["aspect"] == ["价格", ""]
     assert page.locator("#aspect-column").input_value() == "1"
     assert [row[2] for row in rows_of(page)] == ["正面", "文本是空的"]  # the service refuses the blank aspect
     page.select_option("#aspect-column", "-1")
     page.click("#start")
     finished(page)
+    assert sent[-1]["aspect"] == ["服务", "服务"]
     assert [row[2] for row in rows_of(page)] == ["正面", "负面"]
 
 
@@ -321,11 +354,13 @@ def test_jsonl_and_tsv(visit, shared):
     ],
     ids=["rows", "bytes", "type", "encoding", "empty"],
 )
-def test_files_that_are_not_taken(visit, shared, name, content, said):
+def test_files_that_are_not_taken(visit, shared, tmp_path, name, content, said):
     page = visit(shared)
     page.click("#tab-many")
-    give(page, name, content)
+    (tmp_path / name).write_bytes(content)
+    page.set_input_files("#file", tmp_path / name)  # from the disk: much faster than 20 MB through the driver
     expect(page.locator("#many-alert")).to_contain_text(said)
+    expect(page.locator("#file-name")).to_have_text("还没有选文件，也可以拖到这里")
 
 
 def test_text_that_the_model_fails_on_costs_itself_only(visit, shared):
@@ -343,6 +378,117 @@ def test_busy_service_is_waited_for(visit, serve):
     expect(page.locator("#progress-text")).to_contain_text("服务忙")
     finished(page)
     assert [row[2] for row in rows_of(page)] == ["正面"] * 40
+
+
+def test_cancelled_batch_keeps_what_is_done(visit, serve):
+    predictor = SlowPredictor()
+    server = serve(models={"demo": predictor})
+    page = visit(server)
+    answered: list[str] = []
+    page.on("response", lambda response: answered.extend(_texts_of(response)))
+    predictor.after_call = predictor.gate.clear  # one batch, then it is slow
+    texts = [f"第{i}条{'很差' if i % 3 == 0 else '很好'}" for i in range(1, 101)]
+    page.click("#tab-many")
+    give(page, "百条.csv", "\n".join(["text", *texts]).encode())
+    expect(page.locator("#file-name")).to_have_text("百条.csv：100 行")
+    page.click("#start")
+    expect(page.locator("#progress-text")).to_have_text(re.compile("^(16|32|48|64|80|96) / 100 条"))  # whole requests
+    expect(page.locator("#many-cancel")).to_be_visible()
+    page.click("#many-cancel")
+    expect(page.locator("#many")).to_have_attribute("aria-busy", "false")
+    until(lambda: server.service.batcher.waiting == 0)  # requests on their way are called off
+
+    done = [text for text in texts if text in answered]
+    assert 0 < len(done) < 100
+    expect(page.locator("#progress-text")).to_have_text(f"已取消：{len(done)} / 100 条")
+    expect(page.locator("#many-news")).to_have_text(f"已取消：做完 {len(done)} / 100 条，结果保留在下面。")
+    expect(page.locator("#results")).to_contain_text(f"只含已经做完的 {len(done)} 条。")
+    expected = [(text, "负面" if "很差" in text else "正面") for text in done]
+    assert [(row[1], row[2]) for row in rows_of(page)] == expected
+    assert [row[0] for row in rows_of(page)] == [re.findall(r"\d+", text)[0] for text in done]
+    assert [(row["text"], row["label"]) for row in csv_of(page)] == expected
+    lines = map(json.loads, downloaded(page, "jsonl").splitlines())
+    assert [(line["text"], line["label"]) for line in lines] == expected
+    drawn = page.locator("#by-label svg").get_attribute("aria-label")
+    counts = [sum(label == one for _, label in expected) for one in ("负面", "正面")]
+    assert [int(count) for count in re.findall(r"：(\d+) 条", drawn)] == counts
+
+    predictor.after_call = lambda: None
+    predictor.gate.set()
+    judge_file(page, "再来.csv", "text\n很差\n很好\n".encode())
+    assert [row[1:3] for row in rows_of(page)] == [["很差", "负面"], ["很好", "正面"]]
+    expect(page.locator("#progress-text")).to_have_text("2 / 2 条")
+
+
+def _texts_of(response: Any) -> list[str]:
+    is_answer = response.url.endswith("/v1/predict") and response.ok
+    return response.request.post_data_json["texts"] if is_answer else []
+
+
+def test_escape_cancels_although_the_start_button_is_off(visit, serve):
+    predictor = SlowPredictor()
+    page = visit(serve(models={"demo": predictor}))
+    predictor.gate.clear()
+    page.click("#tab-many")
+    page.fill("#lines", "很好\n很差")
+    page.click("#start")
+    expect(page.locator("#start")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.locator("#progress-text")).to_have_text("已取消：0 / 2 条")
+    expect(page.locator("#results")).to_be_hidden()
+    page.click("#start")
+    expect(page.locator("#many-cancel")).to_be_visible()
+    page.focus("#many-cancel")
+    page.keyboard.press("Enter")
+    expect(page.locator("#start")).to_be_focused()  # not lost with the button that goes
+    predictor.gate.set()
+    page.keyboard.press("Enter")
+    finished(page)
+    assert [row[2] for row in rows_of(page)] == ["正面", "负面"]
+
+
+def test_file_is_chosen_in_the_language_of_the_page(visit, shared, tmp_path):
+    page = visit(shared)
+    page.on("filechooser", lambda _: None)  # choosers are caught from here on: with the wait for one it may be too late
+    page.click("#tab-many")
+    picker, button, name = page.locator("#file"), page.locator("label[for=file]"), page.locator("#file-name")
+    expect(page.get_by_label("选择文件")).to_have_id("file")
+    expect(name).to_have_text("还没有选文件，也可以拖到这里")
+    assert picker.evaluate("node => [node.offsetWidth, node.offsetHeight]") == [1, 1]  # its own words are not seen
+    page.focus("#lines")
+    page.keyboard.press("Tab")
+    expect(picker).to_be_focused()
+    assert button.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+    file = tmp_path / "三条.txt"
+    file.write_text("很好\n很差\n很好\n", encoding="utf-8")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(file)
+    expect(name).to_have_text("三条.txt：3 行")
+    expect(picker).to_have_accessible_description(re.compile("^三条.txt：3 行"))
+    with page.expect_file_chooser():
+        button.click()
+    page.click("#forget-file")
+    expect(name).to_have_text("还没有选文件，也可以拖到这里")
+    expect(picker).to_be_focused()
+    page.click("#language")
+    expect(button).to_have_text("Choose a file")
+    expect(name).to_have_text("No file chosen; you can also drop one here")
+    give(page, "a.txt", "很好\n很差".encode())
+    expect(name).to_have_text("a.txt: 2 rows")
+
+
+def test_file_is_dropped(visit, shared):
+    page = visit(shared)
+    page.click("#tab-many")
+    drop = """() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(["text\\n很好\\n"], "拖来.csv"));
+        document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+    }"""
+    page.evaluate(drop)
+    expect(page.locator("#file-name")).to_have_text("拖来.csv：1 行")
+    assert page.evaluate("document.getElementById('file').files[0].name") == "拖来.csv"
 
 
 def test_refused_text_is_explained_in_both_languages(visit, shared):
@@ -479,6 +625,10 @@ def test_narrow_phone_does_not_scroll_sideways(visit, shared):
     assert page.evaluate(wide) == 0
     judge_lines(page, "很好" + "x" * 500, "\u200b", *["很差"] * 250)
     assert page.evaluate(wide) == 0
+    for _ in ("English", "中文"):
+        page.click("#language")
+        too_wide = "nodes => nodes.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+        assert page.locator("#rows th, #rows td").evaluate_all(too_wide) == []
     give(page, "n" * 120 + ".csv", ("文本," + "y" * 200 + "\n很好,1\n").encode())
     expect(page.locator("#file-name")).to_be_visible()
     assert page.evaluate(wide) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import threading
@@ -34,6 +35,11 @@ def read_all(connection: socket.socket) -> bytes:
         return b"".join(parts)
 
 
+def waiting(server) -> int:
+    """Requests that the service has accepted and not answered."""
+    return int(float(re.search(r"^zhsenti_queue_requests (\S+)", httpx.get(f"{server.url}/metrics").text, re.M)[1]))
+
+
 def test_413_comes_while_the_body_is_still_on_its_way(server):
     running = server(max_body_kb=64)
     declared = send_head(running, f"Content-Length: {10 << 30}")
@@ -51,6 +57,15 @@ def test_413_comes_while_the_body_is_still_on_its_way(server):
     # A client that sends everything before it reads still gets the answer, not a reset connection.
     large = httpx.post(f"{running.url}/v1/predict", content=b"x" * (4 << 20), timeout=20)
     assert (large.status_code, error_of(large)["code"]) == (413, "body_too_large")
+
+
+def test_a_head_that_never_ends_is_hung_up_on_and_a_slow_answer_is_not(server):
+    running = server(head_s=0.3, seconds=1.0)
+    silent = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+    dripping = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+    dripping.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: local")
+    assert post(running).status_code == 200
+    assert read_all(silent) == read_all(dripping) == b""
 
 
 def test_a_client_that_hangs_up_while_it_waits_is_not_computed(server):
@@ -74,7 +89,7 @@ def test_sigterm_answers_what_was_accepted_and_ends_with_0(server):
     threads = [threading.Thread(target=lambda: statuses.append(post(running).status_code)) for _ in range(12)]
     for thread in threads:
         thread.start()
-    until(lambda: "zhsenti_queue_requests 12.0" in httpx.get(f"{running.url}/metrics").text)
+    until(lambda: waiting(running) + len(statuses) >= 12)
     running.process.send_signal(signal.SIGTERM)
     until(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
     late = post(running)

@@ -79,6 +79,7 @@ def _check_input(config: InferenceConfig) -> None:
             for name in ("output", "text_column", "aspect_column", "min_confidence", "review_output")
             if getattr(config, name) is not None
         ]
+        only += ["engine"] if config.engine != "local" else []
         if only:
             raise ConfigError(f"--{only[0]} 只和 --input 一起用", todo="加上 --input 文件，或去掉它。")
     elif single:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "ZHSENTI_API_KEY"
 KEY_CHARACTERS = 16
 KEEP_ALIVE_S = 15
+HEAD_S = 30.0  # a request's head that takes longer is a slow-loris: the connection is closed
 LAST_WORDS_S = 5  # for answers that are being sent when all is decided
 QUIET_S = 0.3  # nobody has been waiting for so long: what was on its way when the signal came has been answered
 
@@ -153,9 +154,24 @@ def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:
 
     A second signal ends the process at once. Raises ModelError when a model fails its warm-up.
     """
+    import h11
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     from zhsenti.serving.access import log, log_as_json
+
+    class Protocol(H11Protocol):
+        """uvicorn waits for ever for the head of a request; bodies have their limit in ``limits``."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(HEAD_S, self._check, None)
+
+        def _check(self, answered: Any) -> None:
+            if self.conn.their_state is h11.IDLE and self.cycle is answered:  # no new request since the last look
+                self.transport.close()
+            elif not self.transport.is_closing():
+                self.loop.call_later(HEAD_S, self._check, self.cycle)
 
     class Server(uvicorn.Server):
         """Keeps listening while it drains, so that whoever asks is told 503 and not that nobody is there."""
@@ -187,7 +203,7 @@ def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:
     log_as_json()
     settings = uvicorn.Config(
         service,
-        http="h11",
+        http=Protocol,
         loop="asyncio",
         ws="none",
         lifespan="on",

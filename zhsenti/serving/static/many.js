@@ -7,15 +7,18 @@ import { Problem, onLanguage, t } from "./strings.js";
 import { aspectColumn, cellText, readFile, readPasted, textColumn } from "./tables.js";
 
 const DRAW_EVERY = 400; // ms, while results come in
+const TICK = 1000; // ms
 
 let chosen;
 let source = null; // of a chosen file: {file, table, text, aspect}: columns by index, -1 for none
-// {model, table, items, running (AbortController or null), error, began, before}; an item: {number, row, text, aspect, outcome}
+// {model, table, items, running (AbortController or null), isCancelled, error, began, before};
+// an item: {number, row, text, aspect, outcome}
 let job = null;
 let problem = null; // what is wrong with the input
 let needsAspect = false;
 let busyUntil = 0;
-let drawn = 0;
+let drawn = 0; // when
+let nextDraw = null; // a timer
 
 /** chosenNow() -> promise of {model, aspect}. Returns {onModel}, to be called with the model when it was chosen. */
 export function startMany(chosenNow) {
@@ -25,7 +28,10 @@ export function startMany(chosenNow) {
   $("many-cancel").addEventListener("click", cancel);
   $("many").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) start();
-    if (event.key === "Escape") cancel();
+  });
+  // Wherever the focus is: it leaves the start button when that is switched off.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !$("many").hidden) cancel();
   });
   $("file").addEventListener("change", () => take($("file").files[0]));
   const drop = $("many");
@@ -37,7 +43,10 @@ export function startMany(chosenNow) {
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    if (event.dataTransfer.files.length > 0) take(event.dataTransfer.files[0]);
+    const { files } = event.dataTransfer;
+    if (files.length === 0) return;
+    $("file").files = files; // says the same as the page
+    take(files[0]);
   });
   onLanguage(render);
   const onModel = (model) => {
@@ -73,7 +82,14 @@ function forget() {
   $("file").focus();
 }
 
+function renderFileName() {
+  const words = source ? t("rows_found", { name: source.table.name, count: source.table.rows.length.toLocaleString("en") }) : t("file_none");
+  $("file-name").classList.toggle("muted", !source);
+  if ($("file-name").textContent !== words) $("file-name").textContent = words; // is announced
+}
+
 function renderOptions() {
+  renderFileName();
   const options = $("file-options");
   options.hidden = !source;
   if (!source) return options.replaceChildren();
@@ -82,10 +98,8 @@ function renderOptions() {
   const names = table.names.map((name, i) => [String(i), name || t("column", { number: i + 1 })]);
   const first = table.rows.find((row) => !row.problem);
   const sample = source.text >= 0 && first ? (cellText(first.cells[source.text]).text ?? "").slice(0, 60) : "";
-  const count = table.rows.length.toLocaleString("en");
   const header = { type: "checkbox", checked: table.hasHeader, change: (event) => take(file, event.target.checked) };
   options.replaceChildren(
-    el("p", { id: "file-name" }, t("rows_found", { name: table.name, count })),
     columnPicker("text", names, source.text < 0 ? [["-1", "—"]] : []),
     ...(needsAspect ? [columnPicker("aspect", names, [["-1", t("same_aspect")]])] : []),
     ...(table.hasHeader === null ? [] : [el("label", { class: "check" }, el("input", { id: "has-header", ...header }), ` ${t("has_header")}`)]),
@@ -122,7 +136,7 @@ async function newJob() {
     const outcome = found.problem ? { error: () => found.problem.said } : null;
     return { number: i + 1, row, text: found.text ?? row.raw ?? row.cells.map(String).join(" "), aspect: about, outcome };
   });
-  return { model, table, items, running: null, error: null, began: 0, before: 0 };
+  return { model, table, items, running: null, isCancelled: false, error: null, began: 0, before: 0 };
 }
 
 // ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +161,7 @@ async function go() {
   const mine = job;
   const controller = (mine.running = new AbortController());
   const left = mine.items.filter((item) => !item.outcome);
-  Object.assign(mine, { error: null, began: performance.now(), before: mine.items.length - left.length });
+  Object.assign(mine, { isCancelled: false, error: null, began: performance.now(), before: mine.items.length - left.length });
   say(t("news_started", { total: left.length }));
   const onSettled = (item, outcome) => {
     item.outcome = outcome;
@@ -158,17 +172,23 @@ async function go() {
     busyUntil = performance.now() + 1000 * seconds;
     renderProgress();
   };
+  const ticking = setInterval(renderProgress, TICK); // the time left and the wait, also while nothing comes in
   try {
     render();
     await judgeAll(left, mine.model.name, { controller, onSettled, onBusy });
     say(t("news_done", { done: mine.items.length, errors: mine.items.filter(({ outcome }) => outcome.error).length }));
   } catch (error) {
-    if (error.name === "AbortError") say(t("news_cancelled", { done: countDone(mine), total: mine.items.length }));
-    else if (error.said === undefined) throw error;
+    if (error.name === "AbortError") {
+      mine.isCancelled = true;
+      say(t("news_cancelled", { done: countDone(mine), total: mine.items.length }));
+    } else if (error.said === undefined) throw error;
     else mine.error = error;
   } finally {
+    clearInterval(ticking);
     mine.running = null;
+    const wasAtCancel = document.activeElement === $("many-cancel");
     render();
+    if (wasAtCancel) $("start").focus(); // the other one is hidden now
   }
 }
 
@@ -184,14 +204,21 @@ function say(words) {
   $("many-news").textContent = words;
 }
 
+/** Once for all that settles together, and at most every DRAW_EVERY; the last of them is never left out. */
 function drawSoon() {
-  if (performance.now() - drawn < DRAW_EVERY) return;
+  nextDraw ??= setTimeout(draw, Math.max(0, drawn + DRAW_EVERY - performance.now()));
+}
+
+function draw() {
+  nextDraw = null;
   drawn = performance.now();
   renderProgress();
   if (!$("results").matches(":hover, :focus-within")) showResults(job); // nothing moves under a hand that is about to click
 }
 
 function render() {
+  clearTimeout(nextDraw);
+  nextDraw = null;
   const isRunning = Boolean(job?.running);
   $("start").disabled = isRunning;
   $("many-cancel").hidden = !isRunning;
@@ -220,7 +247,8 @@ function renderProgress() {
   const values = { done, total, rate: rate.toFixed(1), left: isMoving ? duration((total - done) / rate) : "" };
   const wait = Math.ceil((busyUntil - performance.now()) / 1000);
   const busy = job.running && wait > 0 ? ` ${t("busy", { seconds: wait })}` : "";
-  $("progress-text").textContent = t(isMoving ? "progress_text" : "progress_stopped", values) + busy;
+  const state = isMoving ? "text" : job.isCancelled ? "cancelled" : "stopped";
+  $("progress-text").textContent = t(`progress_${state}`, values) + busy;
 }
 
 function duration(seconds) {

@@ -94,8 +94,8 @@ function pageOf(rows) {
   view.page = Math.min(view.page, Math.floor((rows.length - 1) / PAGE));
   const from = PAGE * view.page;
   const shown = rows.slice(from, from + PAGE);
-  const head = ["row", "text", "label", "confidence"].map((key) => {
-    return el("th", { scope: "col", ...(key === "row" || key === "confidence" ? { class: "num" } : {}) }, t(key));
+  const head = ["row", "text", "label", "sureness"].map((key) => {
+    return el("th", { scope: "col", ...(key === "row" || key === "sureness" ? { class: "num" } : {}) }, t(key));
   });
   const table = el("table", { id: "rows" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...shown.map(line)));
   const turn = (key, by, isLast) => {
