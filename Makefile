@@ -16,8 +16,9 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt constraints.txt pyproject.
 demo: $(VENV)/.ready
 	$(BIN)/python scripts/demo.py
 
+# Two processes, a thread each: most tests keep one core busy. A plain ``pytest`` runs the same tests in one.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # What takes longer than a push may: fuzzing at length, 10 million rows, kills of the real 0.5B model.
 nightly: $(VENV)/.ready

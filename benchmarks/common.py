@@ -144,14 +144,19 @@ def _give_back_freed_memory() -> None:
 
 
 def report(
-    name: str, args: argparse.Namespace, figures: dict[str, Any], rows: list[Example], details: dict[str, Any]
+    name: str,
+    args: argparse.Namespace,
+    figures: dict[str, Any],
+    rows: list[Example],
+    details: dict[str, Any],
+    more: str = "",
 ) -> None:
-    """One ``name: value`` line a figure, and the JSON with where it came from."""
+    """One ``name: value`` line a figure, and the JSON with where it came from; ``more``  flags of the command."""
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         model = Path(args.model).name if Path(args.model).exists() else args.model
         provenance = {
-            "command": f"python benchmarks/{name}.py --model {model} --limit {args.limit}",
+            "command": f"python benchmarks/{name}.py --model {model} --limit {args.limit}{more}",
             "dataset": Path(args.dataset).name if Path(args.dataset).exists() else args.dataset,
             "n": len(rows),
             "rows_sha256": rows_sha256(rows),

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zhsenti.errors import ConfigError, ZhsentiError, first_line
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -87,6 +89,37 @@ def recover(folder: Path) -> None:
         old.rename(folder)
     for left in folder.parent.glob(f".{folder.name}.*"):
         _remove(left)
+
+
+@contextmanager
+def hold(lock: Path, work: str, place: Path, flag: str, error: type[ZhsentiError] = ConfigError) -> Iterator[None]:
+    """``lock``, in a folder that is made for it, for this process alone; it goes with the process, however that ends.
+
+    work, place, flag  for the message: which work another process does where, and the setting that names the place.
+    Raises ``error`` when another process holds it or the file system has no locks. The file may be removed inside.
+    """
+    from filelock import FileLock, Timeout
+
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, fallback_to_soft=False)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise error(f"另一个{work}正在写 {place}", todo=f"等它结束，或换一个 {flag}。") from None
+        except FileNotFoundError:
+            continue  # whoever held it has just removed its folder
+        except (OSError, NotImplementedError) as reason:
+            raise error(
+                f"不能给 {lock.parent} 上锁", found=first_line(reason), todo=f"换一个本地磁盘上的 {flag}。"
+            ) from reason
+        if lock.exists():
+            break
+        held.release()  # its holder removed it while we opened it
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _remove(path: Path) -> None:

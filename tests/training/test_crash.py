@@ -81,7 +81,7 @@ def test_a_killed_run_gives_its_folder_free(command, tmp_path):
     wait_for(log, "步 1/")
     second = run(command(output), tmp_path / "second")
     assert second.code == 2
-    assert "另一个训练正在使用" in second.said
+    assert "另一个训练正在写" in second.said
     assert "Traceback" not in second.said
     assert not list(output.glob("previous-*")), "the second run touched the first one's files"
     first.kill()

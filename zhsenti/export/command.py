@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.config import ExportConfig, parse, user_path
-from zhsenti.export.formats import FORMATS, MARK, check_method, check_output, check_room, pick_dtype
+from zhsenti.export.formats import FORMATS, MARK, check_kept, check_method, check_output, check_room, pick_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +36,10 @@ def export(config: ExportConfig) -> Path:
     then nothing is in place but what was there before.
     """
     form = FORMATS[config.format]
-    output = user_path(config.output or str(user_path(config.model_path).parent / f"export_{config.format}"))
+    adapter = _named(user_path(config.model_path))
+    output = _named(user_path(config.output)) if config.output else adapter.parent / f"export_{config.format}"
     form.check_libraries()
-    check_output(output)
+    check_output(output, adapter)
     from zhsenti.artifact import load_manifest
 
     manifest = load_manifest(config.model_path)
@@ -50,32 +51,39 @@ def export(config: ExportConfig) -> Path:
     for note in rows.notes:
         _say(note)
     _say(f"用 {rows.source} 的 {len(rows.texts)} 条评论核对")
-    from zhsenti.files import recover, swap_in
+    from zhsenti.files import hold, recover, swap_in
     from zhsenti.prediction.predictor import SentimentPredictor
 
     predictor = SentimentPredictor(config.model_path, model_name=config.model_name, temperature=1.0)
     check_method(config.format, manifest, predictor.method)
+    check_kept(output, predictor.base.path, "基座")
     check_room(output, config.format, dtype, predictor.base.path)
-    with _bar("适配器打分", len(rows.texts)) as advance:
-        reference = predictor.log_probs(rows.texts, rows.aspects, progress=advance)
-    method, base, precision = predictor.method, predictor.base, predictor.precision.name
-    del predictor  # its weights go before the next ones come
-    output.parent.mkdir(parents=True, exist_ok=True)
-    recover(output)
-    staging = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
-    staging.mkdir()
-    try:
-        _write(config.format, dtype, method, base.path, user_path(config.model_path), staging)
-        compared = _compare(config.format, method, staging, rows, reference)
-        values = _description(config, manifest, method, dtype, rows, compared | {"adapter_precision": precision})
-        from zhsenti.artifact import seal
+    lock, staging = (output.with_name(f".{output.name}.{end}") for end in ("lock", uuid.uuid4().hex[:8]))
+    with hold(lock, "导出", output, "--output"):
+        try:
+            with _bar("适配器打分", len(rows.texts)) as advance:
+                reference = predictor.log_probs(rows.texts, rows.aspects, progress=advance)
+            method, base, precision = predictor.method, predictor.base, predictor.precision.name
+            del predictor  # its weights go before the next ones come
+            recover(output)
+            staging.mkdir()
+            _write(config.format, dtype, method, base.path, adapter, staging)
+            compared = _compare(config.format, method, staging, rows, reference)
+            values = _description(config, manifest, method, dtype, rows, compared | {"adapter_precision": precision})
+            from zhsenti.artifact import seal
 
-        seal(staging, MARK, values)
-        swap_in(staging, output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            seal(staging, MARK, values)
+            swap_in(staging, output)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            lock.unlink(missing_ok=True)
     _summary(config.format, output, compared)
     return output
+
+
+def _named(path: Path) -> Path:
+    """``path``, in full where it has no name ("." and "..") that one beside it could be made of."""
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def _write(form: str, dtype: str, method: Method, base: Path, adapter: Path, staging: Path) -> None:
@@ -123,7 +131,8 @@ def _whole_prompts(method: Method, rows: Rows, items: list[Encoded]) -> dict[int
         if not item.truncated:
             about = (rows.aspects[index] or "") if rows.aspects else ""
             before, after = (part.replace("{aspect}", about) for part in method.task.template.split("{text}"))
-            whole[index] = method.tokenizer.encode(f"{before}{text}{after}")
+            prompt = f"{before}{text}{after}".encode("utf-8", "replace").decode("utf-8")  # as PromptEncoder does
+            whole[index] = method.tokenizer.encode(prompt)
     return whole
 
 
@@ -145,7 +154,7 @@ def _description(
         "temperature": manifest.temperature,
         "base": manifest.base,
         "adapter_sha256": manifest.files[WEIGHTS],
-        "parity": {**compared, "dataset": rows.source, "seed": config.seed},
+        "parity": {**compared, "dataset": Path(rows.source).name, "seed": config.seed},  # no path of this machine
         "versions": {**library_versions(), **versions},
     }
 

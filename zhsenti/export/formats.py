@@ -115,8 +115,15 @@ def check_method(form: str, manifest: Manifest, method: Method | None = None) ->
         )
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, adapter: Path) -> None:
     """Raises ConfigError when ``output`` is something that an export must not replace, or cannot be written."""
+    check_kept(output, adapter, "适配器")
+    if adapter.resolve() in output.resolve().parents:
+        raise ConfigError(
+            f"不能导出到 {output}",
+            found=f"它在适配器的文件夹 {adapter} 里，那里不能有别的文件",
+            todo="换一个 --output。",
+        )
     if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / MARK).is_file()):
         raise ConfigError(
             f"{output} 已经存在，而且不是导出的模型",
@@ -127,6 +134,12 @@ def check_output(output: Path) -> None:
         check_writable(output)
     except ConfigError as error:
         raise ConfigError(error.problem, found=error.found, todo="换一个 --output。") from error
+
+
+def check_kept(output: Path, folder: Path, what: str) -> None:
+    """Raises ConfigError when what an export replaces is ``folder`` or holds it."""
+    if output.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise ConfigError(f"不能导出到 {output}", found=f"{what}在这里（{folder}），会被换掉", todo="换一个 --output。")
 
 
 def check_room(output: Path, form: str, dtype: str, base: Path) -> None:

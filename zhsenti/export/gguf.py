@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +142,7 @@ def load(method: Method, folder: Path) -> Reloaded:
     import transformers
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    with quiet_loading():
+    with quiet_loading(), redirect_stderr(StringIO()):  # a bar that no setting turns off
         network = AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=MODEL,

@@ -44,13 +44,16 @@ def label_words(method: Method) -> list[list[int]]:
 
 
 def save_tokenizer(base: Path, folder: Path) -> None:
-    """The base's tokenizer and chat template. NFC, which zhsenti always applies, is written into tokenizer.json too."""
+    """The base's tokenizer and chat template; NFC, which zhsenti always applies, and a padding token come along."""
     from tokenizers import Tokenizer
     from tokenizers.normalizers import NFC
     from transformers import AutoTokenizer
 
     with quiet_loading():
-        AutoTokenizer.from_pretrained(base, trust_remote_code=False).save_pretrained(folder)
+        whole = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        if whole.pad_token is None:
+            whole.pad_token = whole.eos_token
+        whole.save_pretrained(folder)
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
     tokenizer.normalizer = NFC()
@@ -59,10 +62,13 @@ def save_tokenizer(base: Path, folder: Path) -> None:
 
 def write(method: Method, network: Any, folder: Path, dtype: str) -> None:
     """safetensors, configuration and generation configuration; ``network`` is rounded in place."""
-    if network.config.pad_token_id is None:  # a classifier finds a row's last token by it
-        network.config.pad_token_id = network.config.eos_token_id
     import torch
+    from transformers import AutoTokenizer
 
+    with quiet_loading():
+        padding = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).pad_token_id
+    # transformers' classifiers find a row's last token by it: with another one than the tokenizer's they read padding.
+    network.config.pad_token_id = network.config.pad_token_id if padding is None else padding
     network.to({"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype])
     with quiet_loading():
         network.save_pretrained(folder, safe_serialization=True)

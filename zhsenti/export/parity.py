@@ -38,11 +38,11 @@ class Parity:
 
 
 def compare(reference: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Parity:
-    """Two sets of class log-probabilities (N, C) of the rows called ``names``. Raises ArtifactError for NaN."""
-    if found.shape != reference.shape or np.isnan(found).any():
+    """Two sets of class log-probabilities (N, C) of rows called ``names``. Raises ArtifactError for NaN or infinity."""
+    if found.shape != reference.shape or not np.isfinite(found).all():
         raise ArtifactError(
-            "导出的模型给出的不是数（NaN），没有写入任何东西",
-            found=f"{int(np.isnan(found).any(axis=-1).sum())} 条",
+            "导出的模型给出的不是数（NaN 或无穷），没有写入任何东西",
+            found=f"{int((~np.isfinite(found)).any(axis=-1).sum())} 条",
             todo="换 --dtype fp32 再导出。",
         )
     before, after = reference.astype(np.float64), found.astype(np.float64)

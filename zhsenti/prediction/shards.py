@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
-from zhsenti.errors import ConfigError, first_line
-from zhsenti.files import sync_folder
+from zhsenti.errors import ConfigError
+from zhsenti.files import hold, sync_folder
 from zhsenti.prediction import records
 from zhsenti.prediction.records import BatchPredictor, Columns, Question, Result, score_window, windows
 
@@ -153,7 +153,7 @@ def open_shards(job: Job, output: Path) -> Iterator[Shards]:
     Raises ConfigError when another run holds it or it belongs to another job.
     """
     folder = output.with_name(f".{output.name}.parts")
-    with _only_run(folder, output):
+    with hold(folder / LOCK, "预测", output, "--output"):
         identity = job.identity()
         manifest = folder / MANIFEST
         lines = _whole_lines(manifest)
@@ -225,32 +225,6 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != LOCK:
             path.unlink()
-
-
-@contextmanager
-def _only_run(folder: Path, output: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    while True:
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / LOCK, fallback_to_soft=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(f"另一个预测正在写 {output}", todo="等它结束，或用 --output 换一个文件名。") from None
-        except FileNotFoundError:
-            continue  # the run that held it has just removed it
-        except (OSError, NotImplementedError) as error:
-            raise ConfigError(
-                f"不能给 {folder} 上锁", found=first_line(error), todo="换一个本地磁盘上的 --output。"
-            ) from error
-        if (folder / LOCK).exists():
-            break
-        lock.release()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # ── shards ────────────────────────────────────────────────────────────────────────────────────────────────────────

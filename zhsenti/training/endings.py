@@ -1,4 +1,4 @@
-"""How a run may end before its time: asked to stop, out of memory, out of disk, or a folder that is taken."""
+"""How a run may end before its time: asked to stop, out of memory, out of disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from zhsenti.errors import TrainingError, first_line
 from zhsenti.training.checkpoints import last_whole
 from zhsenti.training.processes import is_lost_peer
 
-LOCK = ".lock"
 MARGIN_BYTES = 50e6  # log, TensorBoard, rounding of blocks
 AT_ONCE_SECONDS = 1.0  # a launcher and the terminal may both pass on one Ctrl-C
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -57,26 +54,6 @@ class StopRequest:
         elif now - self._since > AT_ONCE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-
-
-@contextmanager
-def only_run(output_dir: Path) -> Iterator[None]:
-    """Hold ``output_dir`` for this run; the lock goes with the process, however it ends. Raises TrainingError."""
-    lock = FileLock(output_dir / LOCK, fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(
-            f"另一个训练正在使用 {output_dir}", todo="等它结束，或用 --output_dir 换一个目录。"
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise TrainingError(
-            f"不能给 {output_dir} 上锁", found=first_line(error), todo="换一个本地磁盘上的 --output_dir。"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def check_space(output_dir: Path, needed: float, there: list[Path]) -> None:

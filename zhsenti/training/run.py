@@ -20,10 +20,10 @@ from zhsenti.config import TrainConfig
 from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
 from zhsenti.data.split import sample
 from zhsenti.errors import ConfigError, DataError, Interrupted, TrainingError, first_line
-from zhsenti.files import fresh_folder
+from zhsenti.files import fresh_folder, hold
 from zhsenti.labels import SentimentTask
 from zhsenti.training.checkpoints import checkpoints, last_whole, prune, read_mark, retire_later, sweep
-from zhsenti.training.endings import explained, is_disk_error, only_run
+from zhsenti.training.endings import explained, is_disk_error
 from zhsenti.training.processes import Processes, launch, started_count
 
 # Settings that do not change the weights: free to differ between a run and its resumption.
@@ -66,7 +66,7 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
             session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)  # before anything is written
         if processes.is_main:
             output_dir.mkdir(parents=True, exist_ok=True)
-            held.enter_context(only_run(output_dir))
+            held.enter_context(hold(output_dir / ".lock", "训练", output_dir, "--output_dir", TrainingError))
         notes = processes.from_main(lambda: sweep(output_dir, adapter))
         checkpoint, found = session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)
         for note in [*notes, *found]:
