@@ -80,6 +80,7 @@ def share_of_core(adapter: str, model: str, texts: list[str], folder: Path) -> d
     def file() -> None:
         with redirect_stderr(io.StringIO()):
             predict_file(InferenceConfig(input=str(source), output=str(output)), predictor.task, lambda: predictor)
+        predictor.on_progress = None  # of the job's bar
 
     seconds, worst = {"core": 0.0, "file": 0.0}, 0.0
     for half, order in ((texts[0::2], ("core", "file")), (texts[1::2], ("file", "core"))):

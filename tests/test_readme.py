@@ -72,6 +72,44 @@ def test_speed_figures_are_those_of_the_committed_results(readme):
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
+def test_serving_figures_are_those_of_the_committed_results(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8").split("<!-- serving:begin -->")[1]
+    rows = [line.split("|")[2].strip() for line in text.split("<!-- serving:end -->")[0].splitlines() if "|" in line]
+    figures = {}
+    for name in ("files", "serving"):
+        figures |= json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))["figures"]
+    shown = [
+        f"{100 * figures['file_share_of_core']:.0f} %",
+        f"{figures['file_rss_ratio_1m_vs_10k']:.2f}",
+        {"README.md": "是", "README.en.md": "yes"}[readme] if figures["kill_resume_equal"] else "",
+        f"{100 * figures['serving_share_of_batch']:.0f} %",
+        f"{figures['p99_ms_at_8']:,.0f}",
+        f"{figures['overload_requests']:,}",
+    ]
+    for row, figure in zip(rows[2:], shown, strict=True):
+        assert row.startswith(figure), figure
+    assert f"{figures['overload_lost']} " in rows[-1]
+    assert f"{figures['overload_peak_rss_growth_mb']:.0f} MB" in rows[-1]
+    assert f"{figures['kills']} " in text
+
+
+def test_parity_figures_are_those_of_the_committed_exports():
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    folder = ROOT / "docs" / "results" / "export"
+    assert {path.stem.partition("_")[0] for path in folder.glob("*.json")} == {"merged", "gguf", "onnx", "openvino"}
+    for path in sorted(folder.glob("*.json")):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parity = values["parity"]
+        (low, high), whole = parity["agreement_ci95"], parity.get("whole_text_prompts")
+        row = (
+            f"| `{values['format']}` {values['dtype']} | {parity['runtime']} | {parity['n']} "
+            f"| {100 * parity['agreement']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] "
+            f"| {parity['max_probability_difference']:.1g} | "
+        ) + (f"{100 * whole['agreement']:.1f} %（n={whole['n']}） |" if whole else "— |")
+        assert row in text, row
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.en.md"])
 def test_evaluation_figures_are_those_of_the_committed_report(readme):
     text = (ROOT / readme).read_text(encoding="utf-8")
     text = text.split("<!-- evaluation:begin -->")[1].split("<!-- evaluation:end -->")[0]
