@@ -39,6 +39,14 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
+def free_bytes(path: Path) -> int:
+    """Free on the disk where ``path`` is, or would be."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
 def fresh_folder(wanted: Path) -> Path:
     """Make ``wanted``, or the first of wanted-2, wanted-3 … that does not exist yet; returns what was made."""
     folder, number = wanted, 2

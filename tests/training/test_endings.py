@@ -211,7 +211,7 @@ def test_infinite_gradients_of_a_finite_loss_stop_it_too(config, monkeypatch):
 
 
 def test_a_disk_too_small_is_found_before_training(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(endings.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e6})())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1e6})())
     with pytest.raises(TrainingError, match=r"磁盘空间不够[\s\S]*至少[\s\S]*剩 1 MB[\s\S]*save_total_limit"):
         train(config(), "label_scoring")
     assert not (tmp_path / "run").exists()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.artifact import Manifest, check_writable
 from zhsenti.errors import ConfigError
+from zhsenti.files import free_bytes
 
 if TYPE_CHECKING:
     from zhsenti.methods.base import Method
@@ -147,13 +147,10 @@ def check_room(output: Path, form: str, dtype: str, base: Path) -> None:
     stored = sum(path.stat().st_size for path in base.glob("*.safetensors"))
     weights = stored / 2  # bases are bfloat16 or float16; a float32 one is counted twice
     needed = weights * (BYTES[dtype] + (BYTES["fp32"] if form == "openvino" else 0)) * 1.1 + 5e7
-    folder = output.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(output)
     if free < needed:
         raise ConfigError(
-            f"{folder} 所在的磁盘空间不够",
+            f"{output} 所在的磁盘空间不够",
             expected=f"约 {needed / 1e9:.1f} GB",
             found=f"{free / 1e9:.1f} GB",
             todo="腾出空间，或换一个 --output。",

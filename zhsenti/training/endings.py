@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from zhsenti.errors import TrainingError, first_line
+from zhsenti.files import free_bytes
 from zhsenti.training.checkpoints import last_whole
 from zhsenti.training.processes import is_lost_peer
 
@@ -59,11 +59,8 @@ class StopRequest:
 def check_space(output_dir: Path, needed: float, there: list[Path]) -> None:
     """Raises TrainingError when ``output_dir``'s disk cannot hold ``needed`` bytes of checkpoints and adapter; the
     folders in ``there`` hold a part of them already."""
-    place = output_dir.absolute()
-    while not place.exists():
-        place = place.parent
     needed -= sum(path.stat().st_size for folder in there for path in folder.iterdir() if path.is_file())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(output_dir)
     if free < max(needed, 0) + MARGIN_BYTES:
         raise TrainingError(
             f"磁盘空间不够存检查点：{output_dir}",
