@@ -10,7 +10,8 @@ file_rss_ratio_1m_vs_10k  peak resident memory (Linux: VmHWM) of a process that 
                           since loaded weights would hide a growth.
 kill_resume_equal         1 if the result of the real command, with the real model, is byte for byte that of an
                           undisturbed run, though it was killed (SIGKILL) 20 times at random moments. The rows are
-                          the dataset's shortest, so that two windows of them take a minute or two.
+                          the dataset's shortest and windows are of 32 rows (usually 512), written down one by one, so
+                          that a minute or two hold many of them.
 
 ``--adapter`` scores with a trained adapter in place of a fresh one.
 """
@@ -54,6 +55,13 @@ from zhsenti.labels import SentimentTask
 from zhsenti.prediction.batch import predict_file
 predict_file(InferenceConfig(input=sys.argv[1], output=sys.argv[2]), SentimentTask(), KeywordPredictor)
 print(open("/proc/self/status").read())
+"""
+# The command itself.
+SMALL_WINDOWS = """
+from zhsenti.prediction import records, shards
+records.WINDOW_ROWS, shards.SHARD_SECONDS = 32, 0.0
+from zhsenti.cli import run
+run()
 """
 
 
@@ -123,7 +131,7 @@ def killed(adapter: str, model: str, texts: list[str], kills: int, folder: Path)
     whole, output = folder / "whole.parquet", folder / "killed.parquet"
 
     def start(to: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "zhsenti", "predict", "--model_path", adapter, "--model_name", model,
+        command = [sys.executable, "-c", SMALL_WINDOWS, "predict", "--model_path", adapter, "--model_name", model,
                    "--input", str(source), "--output", str(to)]  # fmt: skip
         return subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE)
 
