@@ -76,17 +76,17 @@ def swap_in(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
     elif _exchange(new, folder):
-        _remove(new)
+        remove(new)
     else:
         old = folder.with_name(f".{folder.name}.old")
-        _remove(old)
+        remove(old)
         folder.rename(old)
         try:
             new.rename(folder)
         except OSError:
             old.rename(folder)
             raise
-        _remove(old)
+        remove(old)
     sync_folder(folder.parent)
 
 
@@ -96,7 +96,8 @@ def recover(folder: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
     for left in folder.parent.glob(f".{folder.name}.*"):
-        _remove(left)
+        if left.is_dir() or left.is_symlink():  # a file is a lock
+            remove(left)
 
 
 @contextmanager
@@ -130,10 +131,10 @@ def hold(lock: Path, work: str, place: Path, flag: str, error: type[ZhsentiError
         held.release()
 
 
-def _remove(path: Path) -> None:
-    """A folder with what is in it, or a link to one without."""
-    if path.is_symlink():
-        path.unlink()
+def remove(path: Path) -> None:
+    """A folder with what is in it, or a file, or a link without what it leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 

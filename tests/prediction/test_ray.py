@@ -125,6 +125,8 @@ def test_no_cluster_there_is_one_message(job, tmp_path, monkeypatch):
         ([{"CPU": 8}, {"CPU": 4}, {"memory": 1}], 0, (2, {"num_cpus": 4.0})),
         ([{"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 4}], 0, (8, {"num_gpus": 1.0, "num_cpus": 1.0})),
         ([{"CPU": 16, "GPU": 2}], 4, (4, {"num_gpus": 0.5, "num_cpus": 1.0})),
+        ([{"CPU": 16, "GPU": 2}], 3, (3, {"num_gpus": 0.5, "num_cpus": 1.0})),
+        ([{"CPU": 4}, {"CPU": 4}, {"CPU": 4}], 4, (4, {"num_cpus": 2.0})),
     ],
 )
 def test_what_an_actor_asks_for(nodes, wanted, expected):

@@ -102,6 +102,20 @@ def test_sigterm_answers_what_was_accepted_and_ends_with_0(server):
     assert [line["event"] for line in lines if line["event"] != "request"] == ["draining", "stopped"]
 
 
+def test_sigterm_waits_for_a_body_that_is_still_arriving(server):
+    running = server(drain_s=20)
+    body = json.dumps({"text": "很好"}).encode()
+    connection = send_head(running, f"Content-Length: {len(body)}")
+    connection.sendall(body[:5])
+    until(lambda: "zhsenti_http_requests_in_progress 2.0" in httpx.get(f"{running.url}/metrics").text)  # and itself
+    running.process.send_signal(signal.SIGTERM)
+    until(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
+    time.sleep(1)
+    connection.sendall(body[5:])
+    assert read_all(connection).startswith(b"HTTP/1.1 200")
+    assert running.process.wait(10) == 0
+
+
 def test_a_second_signal_ends_it_at_once(server):
     running = server(seconds=2)
     waiting = threading.Thread(target=lambda: _ignore(post, running))

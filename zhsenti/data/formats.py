@@ -14,6 +14,8 @@ from zhsenti.data.sniff import check_whole
 from zhsenti.errors import DataError
 
 MAX_COLUMNS = 10_000  # different keys of JSON objects
+MAX_DEPTH = 64  # of JSON
+TOO_DEEP = "不是 JSON：嵌套太深"
 
 
 class Row(NamedTuple):
@@ -147,14 +149,22 @@ def _json_row(number: int, line: int | None, value: Any, error: str) -> Row:
     if not error and not isinstance(value, dict):
         error = '不是一个对象：应为 {"text": …}'
         error += "；整个文件是一个数组就改名为 .json" if line and str(value).startswith("[") else ""
-    return Row(number, line, {} if error else JsonObject(value), error)
+    if not error and _nested(value, MAX_DEPTH):
+        error = TOO_DEEP
+    return Row(number, line, JsonObject() if error else JsonObject(value), error)
+
+
+def _nested(value: Any, depth: int) -> bool:
+    """Are there more than ``depth`` lists or objects in one another? What writes them down again recurses, too."""
+    items = value.values() if isinstance(value, dict) else value
+    return any(isinstance(item, (dict, list)) and (depth == 0 or _nested(item, depth - 1)) for item in items)
 
 
 def _parse(text: str) -> tuple[Any, str]:
     try:
         return json.loads(text), ""
     except RecursionError:
-        return None, "不是 JSON：嵌套太深"
+        return None, TOO_DEEP
     except json.JSONDecodeError as error:
         line = f"第 {error.lineno} 行" if error.lineno > 1 else ""
         array = "；整个文件是一个数组就改名为 .json" if text.startswith("[") else ""

@@ -132,9 +132,11 @@ class Source:
         names = list(names)
         try:
             return self._key(find_column(self.path, self.content.columns, given, names, what, flag))
-        except DataError:
+        except DataError as error:
             if self.content.keys is None:
-                raise
+                if self.content.columns:
+                    raise
+                raise DataError(error.problem, expected=error.expected, found=self.first_error) from None
         # The first object of a JSONL file need not have every key, and may not be one.
         self.content.columns[:] = self.content.keys()
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +18,19 @@ from zhsenti.data.faults import Faults, where
 from zhsenti.data.formats import Row
 from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
 from zhsenti.data.sniff import is_folder
-from zhsenti.errors import ConfigError, Interrupted
+from zhsenti.errors import ConfigError, DataError, Interrupted
 from zhsenti.prediction import shards
-from zhsenti.prediction.inputs import as_they_come, columns_of, find_inputs, open_stdin
-from zhsenti.prediction.outputs import ENDINGS, EXCEL_ROWS, Write, added_names, json_writer, row_writer, unique_names
+from zhsenti.prediction.inputs import as_they_come, columns_of, find_inputs, open_stdin, standard_input
+from zhsenti.prediction.outputs import (
+    ENDINGS,
+    EXCEL_ROWS,
+    Write,
+    added_names,
+    json_writer,
+    remove_unfinished,
+    row_writer,
+    unique_names,
+)
 from zhsenti.prediction.records import Columns, Question, Result, score_window, windows
 
 if TYPE_CHECKING:
@@ -53,20 +64,21 @@ class _Table:
         assert config.input is not None
         self.labels, self.constant, self.began = task.labels, config.aspect, time.monotonic()
         self.files, notes = ([], []) if config.input == "-" else find_inputs(config.input)
+        self.stamps = self._stamps()
         if self.files:
-            self.sources = [open_rows(path) for path in self.files]
-            notes += [note for source in self.sources for note in source.content.notes]
+            first = open_rows(self.files[0])
+            notes += first.content.notes
         else:
-            source, note = open_stdin(sys.stdin.buffer, config.input_format, config.text_column)
-            self.sources = [source]
+            first, note = open_stdin(standard_input(), config.input_format, config.text_column)
+            self._piped = first
             notes.append(note)
-        first = self.sources[0]
         self.text = first.name(first.column(config.text_column, TEXT_NAMES, "文本", "--text_column"))
         self.aspect: str | None = None
         if task.has_aspect and config.aspect is None:
             about = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
             self.aspect = first.name(about)
-        self.names = columns_of(self.sources)
+        self.names = columns_of(chain([first], self._noted(self.files[1:], notes)))
+        self.left_out = Counter[str]()
         self.original = unique_names(self.names)
         self.added = added_names(self.labels, self.original)
         for note in [*notes, f"文本列 {self.text}"]:
@@ -75,21 +87,57 @@ class _Table:
             there = "、".join(name for name in self.added if name.startswith("predicted_"))
             print(f"  输入里已有同名的列，结果写在 {there}", file=sys.stderr)
 
+    def _noted(self, files: list[Path], notes: list[str]) -> Iterator[Source]:
+        for path in files:
+            source = open_rows(path)
+            notes += source.content.notes
+            yield source
+
+    def sources(self) -> Iterator[Source]:
+        """All inputs from their beginnings, one open at a time; standard input only once."""
+        if not self.files:
+            yield self._piped
+        for path in self.files:
+            yield open_rows(path)
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        return [(known.st_size, known.st_mtime_ns) for known in map(os.stat, self.files)]
+
+    def check_unchanged(self) -> None:
+        """Raises DataError where scores and rows may no longer belong together."""
+        try:
+            now = self._stamps()
+        except OSError:
+            now = []
+        changed = [path for path, *both in zip_longest(self.files, self.stamps, now) if both[0] != both[1]]
+        if changed:
+            raise DataError(
+                f"{changed[0]} 在预测时变了",
+                found="算好的分数不再与它的行对应，没有写结果",
+                todo="别在预测时改输入；同一条命令会说怎样重新开始。",
+            )
+
     def keys(self, source: Source) -> Columns:
         text = source.column(self.text, TEXT_NAMES, "文本", "--text_column")
         aspect = self.aspect and source.column(self.aspect, ASPECT_NAMES, "方面", "--aspect_column")
         return Columns(text, aspect, self.constant)
 
     def cells(self, source: Source) -> Cells:
-        """A function from a row to names and cells: of all columns, or (own) of those that a JSON object has."""
+        """A function from a row to names and cells: of all columns, or (own) of those that a JSON object has.
+
+        ``left_out`` counts a pipe's keys that the first object had not, where all columns are asked for.
+        """
         order = [source.content.columns.index(name) for name in self.names] if not _is_json(source) else []
         if len(set(order)) < len(order):
-            order = list(range(len(order)))  # doubles among the names, so the order is the first file's
+            order = list(range(len(order)))  # doubles among the names: every file has them in the same order
+        known = frozenset(self.names)
 
         def of(row: Row, own: bool) -> tuple[list[str], list[Any]]:
             if isinstance(row.values, dict):
                 if own:
                     return list(row.values), list(row.values.values())
+                if not row.values.keys() <= known:
+                    self.left_out.update(row.values.keys() - known)
                 return self.original, [row.values[name] for name in self.names]
             if row.error:
                 return self.original, [None] * len(self.names)
@@ -131,7 +179,7 @@ def _outputs(config: InferenceConfig, files: list[Path]) -> tuple[Path | None, P
         path = output.with_name(f"{output.stem}.review{output.suffix}") if output else Path()
         named = user_path(config.review_output) if config.review_output else path
         review = _output(named, files, "--review_output")
-        if output and named.absolute() == output.absolute():
+        if output and named.parent.resolve() / named.name == output.parent.resolve() / output.name:
             raise ConfigError("--review_output 就是 --output", todo="换一个文件名。")
     elif config.review_output is not None:
         raise ConfigError("--review_output 要和 --min_confidence 一起用", todo="加上 --min_confidence 0.9 之类的阈值。")
@@ -203,7 +251,7 @@ def _stream(config: InferenceConfig, table: _Table, load: Load, output: Path | N
     predictor = load()
     with ExitStack() as stack:
         sink = _Sink(config, table, output, review, stack)
-        for source in table.sources:
+        for source in table.sources():
             keys, cells, held = table.keys(source), table.cells(source), deque[Row]()
 
             def questions(source: Source, keys: Columns, held: deque[Row]) -> Iterator[Question | None]:
@@ -223,15 +271,18 @@ def _stream(config: InferenceConfig, table: _Table, load: Load, output: Path | N
 def _in_shards(
     config: InferenceConfig, table: _Table, load: Load, output: Path, review: Path | None, model: dict[str, Any]
 ) -> None:
-    total = sum(1 for source in table.sources for _ in source.rows)
+    total = sum(1 for source in table.sources() for _ in source.rows)
     if output.suffix.lower() == ".xlsx" and total > EXCEL_ROWS:
         raise ConfigError(
             f"{total:,} 行放不进一张 Excel 表",
             expected=f"不超过 {EXCEL_ROWS:,} 行",
             todo="--output 改用 .csv 或 .parquet。",
         )
-    job = shards.Job(tuple(table.files), table.text, table.aspect, table.constant, tuple(table.labels), model)
-    with shards.open_shards(job, output) as work:
+    files = tuple(path.absolute() for path in table.files)  # Ray's workers stand in another folder
+    job = shards.Job(files, table.text, table.aspect, table.constant, tuple(table.labels), model)
+    with shards.open_shards(job, output.absolute()) as work:
+        for path in (output, *([review] if review else [])):
+            remove_unfinished(path)
         if work.rows:
             print(f"  接着上次：已有 {work.rows:,} 行，共 {total:,} 行", file=sys.stderr)
         with _progress(work.rows, total) as advance:
@@ -252,6 +303,7 @@ def _in_shards(
             sink = _Sink(config, table, output, review, stack)
             for row in _finished(job, table, work):
                 sink.put(*row)
+            table.check_unchanged()
         work.remove()
     _report(sink, output, review)
 
@@ -275,7 +327,11 @@ def _finished(job: shards.Job, table: _Table, work: shards.Shards) -> Iterator[_
     for file, path in enumerate(job.files):
         source = open_rows(path)
         cells = table.cells(source)
-        for row, result in zip(source.rows, work.results(file), strict=True):
+        for row, result in zip_longest(source.rows, work.results(file)):
+            if row is None or result is None:
+                table.check_unchanged()
+            assert row is not None
+            assert result is not None
             yield _Done(cells, path, row, result)
 
 
@@ -359,6 +415,9 @@ class _Summary:
 def _report(sink: _Sink, output: Path | None, review: Path | None) -> None:
     lines = sink.summary.lines()
     lines += [f"{count:,} {what}" for what, count in sink.changed.items() if count]
+    if left_out := sink.table.left_out:
+        keys = "、".join(f"{key}（{count:,} 行）" for key, count in left_out.most_common(5))
+        lines.append(f"第一个对象没有、表格里放不下的键有 {len(left_out):,} 个：{keys}；要全就用 .jsonl")
     if review:
         lines.append(f"置信度低于 {sink.limit:g} 或出错、要人复核的：{sink.summary.review:,} 行，另存 {review}")
     if output:

@@ -7,7 +7,7 @@ import sys
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.config import InferenceConfig, cache_root, parse
+from zhsenti.config import InferenceConfig, cache_root, parse, user_path
 from zhsenti.errors import ConfigError, ZhsentiError
 
 if TYPE_CHECKING:
@@ -33,12 +33,13 @@ def main(argv: list[str] | None = None) -> int:
 
     manifest = load_manifest(config.model_path)  # a wrong path fails at once, before torch is imported
 
+    folder, name = user_path(config.model_path).absolute(), config.model_name  # Ray's workers stand in another folder
+    base = str(user_path(name).absolute()) if name and user_path(name).exists() else name
+
     def load() -> SentimentPredictor:
         from zhsenti.prediction.predictor import SentimentPredictor
 
-        return SentimentPredictor(
-            config.model_path, model_name=config.model_name, precision=config.precision, merge=config.merge
-        )
+        return SentimentPredictor(folder, model_name=base, precision=config.precision, merge=config.merge)
 
     if config.input is not None:
         from zhsenti.prediction.batch import predict_file

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-import queue
+import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.errors import DataError
 
 JSON = (".json", ".jsonl")
-AHEAD = 2048  # rows of a pipe that wait for the model
+AHEAD, AHEAD_CHARACTERS = 2048, 4_000_000  # of a pipe that wait for the model: rows, and their text
 
 
 def find_inputs(text: str) -> tuple[list[Path], list[str]]:
@@ -43,25 +45,39 @@ def find_inputs(text: str) -> tuple[list[Path], list[str]]:
     return files, [skipped] if others else []
 
 
-def columns_of(sources: list[Source]) -> list[str]:
-    """The columns all sources have: the first one's; of JSON objects all keys there are. Raises DataError."""
-    if all(source.path.suffix.lower() in JSON for source in sources):
-        keys = (source.content.keys() if source.content.keys else source.content.columns for source in sources)
-        return list(dict.fromkeys(key for some in keys for key in some))
-    first = sources[0].content.columns
-    for source in sources[1:]:
-        other = source.content.keys() if source.content.keys else source.content.columns
-        if sorted(map(str, other)) != sorted(map(str, first)):
+def columns_of(sources: Iterable[Source]) -> list[str]:
+    """The columns all sources have: the first one's; of JSON objects all keys there are. Raises DataError.
+
+    Goes through ``sources`` once and keeps none: each may hold a file open, or a whole sheet.
+    """
+    every = [(source.path, list(source.content.keys() if source.content.keys else source.content.columns))
+             for source in sources]  # fmt: skip
+    if all(path.suffix.lower() in JSON for path, _ in every):
+        return list(dict.fromkeys(key for _, keys in every for key in keys))
+    path, first = every[0]
+    doubled = len(set(first)) < len(first)  # then names do not say which column is which
+    for other_path, other in every[1:]:
+        if other != first if doubled else sorted(map(str, other)) != sorted(map(str, first)):
             raise DataError(
-                f"{source.path} 的列与 {sources[0].path} 的不同",
+                f"{other_path} 的列与 {path} 的不同",
                 expected="、".join(map(str, first))[:200],
                 found="、".join(map(str, other))[:200],
-                todo="分开预测，或让各文件的列名相同。",
+                todo="分开预测，或让各文件的列名相同" + ("（有重名的列，顺序也要相同）。" if doubled else "。"),
             )
     return [str(name) for name in first]
 
 
 # ── standard input ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def standard_input() -> Any:
+    """A binary buffered reader of its own: one that a thread reads at the interpreter's end must not be sys.stdin's,
+    whose lock Python then waits for in vain and aborts. Raises DataError.
+    """
+    try:
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    except (AttributeError, OSError, ValueError):
+        raise DataError("没有标准输入", todo="用管道给它内容，或用 --input 文件。") from None
 
 
 def open_stdin(stream: Any, kind: str, text_column: str | None) -> tuple[Source, str]:
@@ -83,19 +99,17 @@ def open_stdin(stream: Any, kind: str, text_column: str | None) -> tuple[Source,
         content = Content(["text"], rows, UTF8.lines)
     else:
         content = delimited(path, lines, kind, UTF8.lines)
-    first = next(content.rows, None)
-    if first is None:
+    head = list(islice(content.rows, 1))
+    if not head:
         raise DataError("标准输入里没有数据行", found="、".join(content.columns)[:200])
-    if kind == "jsonl":
-        content.columns = list(first.values)
+    if kind == "jsonl":  # the first readable object says what the columns are
+        while head[-1].error and len(head) < 1000 and (row := next(content.rows, None)):
+            head.append(row)
+        content.columns = list(head[-1].values)
     names = {"jsonl": "每行一个 JSON 对象", "text": "每行一条评论", "csv": "CSV", "tsv": "TSV"}
     note = f"标准输入：按{names[kind]}读（--input_format 可改）"
 
-    def all_rows() -> Iterator[Row]:
-        yield first
-        yield from content.rows
-
-    return Source(path, content, all_rows(), first.error), note
+    return Source(path, content, chain(head, content.rows), head[0].error), note
 
 
 def _kind(line: str, text_column: str | None) -> str:
@@ -110,24 +124,35 @@ def _kind(line: str, text_column: str | None) -> str:
 
 def as_they_come(rows: Iterator[Row]) -> Iterator[Row | None]:
     """``rows`` read by a thread of its own; None when the next one is not there yet."""
-    waiting: queue.Queue[Any] = queue.Queue(AHEAD)
-    end = object()
+    waiting, changed = deque[Any](), threading.Condition()
+    end, held = object(), 0  # characters
+
+    def put(found: Any, characters: int) -> None:
+        nonlocal held
+        with changed:
+            changed.wait_for(lambda: len(waiting) < AHEAD and held < AHEAD_CHARACTERS)
+            waiting.append((found, characters))
+            held += characters
+            changed.notify_all()
 
     def read() -> None:
         try:
             for row in rows:
-                waiting.put(row)
-            waiting.put(end)
+                cells = row.values.values() if isinstance(row.values, dict) else row.values
+                put(row, sum(len(cell) for cell in cells if isinstance(cell, str)))
+            put(end, 0)
         except BaseException as error:
-            waiting.put(error)
+            put(error, 0)
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        try:
-            found = waiting.get_nowait()
-        except queue.Empty:
+        if not waiting:
             yield None
-            found = waiting.get()
+        with changed:
+            changed.wait_for(lambda: waiting)
+            found, characters = waiting.popleft()
+            held -= characters
+            changed.notify_all()
         if found is end:
             return
         if isinstance(found, BaseException):

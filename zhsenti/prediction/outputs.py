@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import math
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Any
 
 from zhsenti.data.read import cell_text
 from zhsenti.data.tables import csv_safe
-from zhsenti.files import replacing
+from zhsenti.files import remove, replacing
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx")
 EXCEL_ROWS = 1_048_575  # below the header
@@ -34,10 +36,14 @@ _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?([eE][-+]?[0-9]+)?%?")
 
 def added_names(labels: Sequence[str], original: Sequence[str]) -> list[str]:
     """label, confidence, score_…, truncated, error; predicted_… where the input has such a column already."""
+    return _apart(["label", "confidence", *(f"score_{label}" for label in labels), "truncated", "error"], original)
+
+
+def _apart(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
     names: list[str] = []
-    for plain in ["label", "confidence", *(f"score_{label}" for label in labels), "truncated", "error"]:
+    for plain in wanted:
         name, number = plain, 1
-        while name in original or name in names:
+        while name in taken or name in names:
             name, number = f"predicted_{plain}" + (f"_{number}" if number > 1 else ""), number + 1
         names.append(name)
     return names
@@ -78,11 +84,20 @@ def row_writer(
             os.fsync(stream.fileno())
 
 
+def remove_unfinished(path: Path) -> None:
+    """What writers of ``path`` left beside it when they were killed. Call it where nobody else can be writing."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
+            remove(left)
+
+
 def json_writer(stream: Any, added: Sequence[str]) -> Write:
     """One object a line, each with its own row's names. Valid UTF-8 whatever the text: lone surrogates become "?"."""
 
     def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
-        values = {**dict(zip(names, cells, strict=True)), **dict(zip(added, found, strict=True))}
+        # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
+        own = added if set(added).isdisjoint(names) else _apart(added, names)
+        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, found, strict=True))}
         line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
         stream.write(line.translate(_LINE_ENDS) + "\n")
 
@@ -147,13 +162,17 @@ def _text(
 
 @contextmanager
 def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str]) -> Iterator[Write]:
+    """Raises OSError, also where xlsxwriter has an error of its own for it."""
     import datetime
 
     import xlsxwriter
+    from xlsxwriter.exceptions import XlsxWriterException
 
+    parts = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)  # ``remove_unfinished`` knows the name
     options = {
-        "constant_memory": True,  # rows go to a temporary file beside the result
-        "tmpdir": str(path.parent),
+        "constant_memory": True,  # rows go to a temporary file
+        "tmpdir": parts.name,
+        "use_zip64": True,
         "strings_to_formulas": False,
         "strings_to_urls": False,
         "strings_to_numbers": False,
@@ -175,11 +194,16 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
                 sheet.write_string(row, column, text[:EXCEL_CHARACTERS])
         row += 1
 
-    try:
-        put([*original, *added])
-        yield lambda names, cells, found: put([*cells, *found])
-    finally:
-        book.close()
+    with parts:
+        try:
+            put([*original, *added])
+            yield lambda names, cells, found: put([*cells, *found])
+        finally:
+            try:
+                book.close()
+            except XlsxWriterException as error:
+                cause = error.args[0] if error.args else error
+                raise (cause if isinstance(cause, OSError) else OSError(None, str(cause), str(path))) from error
 
 
 @contextmanager

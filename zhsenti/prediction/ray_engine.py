@@ -9,6 +9,7 @@ either can go on with what the other left.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,13 +56,8 @@ def score(
             compute=ray.data.ActorPoolStrategy(size=actors),
             **resources,
         )
-        try:
-            for row in done.iter_rows():
-                yield _line(json.loads(row["answer"]))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, ZhsentiError):
-                raise error.cause from error
-            raise
+        for row in done.iter_rows():
+            yield _line(json.loads(row["answer"]))
 
 
 class _Read:
@@ -184,7 +180,9 @@ def _share(nodes: list[dict[str, Any]], wanted: int) -> tuple[int, dict[str, flo
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in alive))
     if gpus:
-        return wanted or gpus, {"num_gpus": min(1.0, gpus / (wanted or gpus)), "num_cpus": 1.0}
+        return wanted or gpus, {"num_gpus": 1 / math.ceil((wanted or gpus) / gpus), "num_cpus": 1.0}
     cores = [int(node.get("CPU", 0)) for node in alive if node.get("CPU", 0) >= 1] or [1]
     actors = wanted or len(cores)
-    return actors, {"num_cpus": float(max(1, min(min(cores), sum(cores) // actors)))}
+    # An actor lives on one node: as many cores each as still let all of them find a place.
+    fits = (each for each in range(min(cores), 1, -1) if sum(have // each for have in cores) >= actors)
+    return actors, {"num_cpus": float(next(fits, 1))}

@@ -116,7 +116,7 @@ class Shards:
 
     def append(self, line: dict[str, Any]) -> None:
         """A shard counts from here on. Raises OSError; then it does not count."""
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        data = (json.dumps(line) + "\n").encode()
         with (self.folder / MANIFEST).open("r+b") as stream:
             stream.truncate(self._size)  # whatever a failed attempt left
             stream.seek(self._size)
@@ -159,7 +159,7 @@ def open_shards(job: Job, output: Path) -> Iterator[Shards]:
         lines = _whole_lines(manifest)
         if not lines:
             _empty(folder)
-            first = (json.dumps(identity, ensure_ascii=False) + "\n").encode()
+            first = (json.dumps(identity) + "\n").encode()  # names of files may be what UTF-8 cannot hold
             temporary = folder / f"{MANIFEST}.new"
             _write(temporary, first)
             temporary.replace(manifest)

@@ -139,7 +139,7 @@ def _add_predict(
         openapi_extra={"requestBody": takes},
         responses=errors(408, 413, 415, 422, 429, 500, 503, 504),
     )
-    async def predict(request: Request) -> PredictAnswer | Response:
+    async def predict(request: Request) -> PredictAnswer:
         try:
             return await answer(request)
         except ServiceError as error:

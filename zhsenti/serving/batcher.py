@@ -141,7 +141,10 @@ class Batcher:
     def _refuse(self, tokens: int) -> None:
         if tokens > self.max_tokens:
             raise ServiceError(
-                413, "too_long", f"这个请求约 {tokens:,} 个 token，队列最多 {self.max_tokens:,} 个：分成几个请求"
+                413,
+                "too_long",
+                f"这个请求约 {tokens:,} 个 token，队列最多 {self.max_tokens:,} 个："
+                "分成几个请求，不要 explain，或在服务端加大 --max_queue_tokens",
             )
         wait = self._rate.seconds(self._tokens)
         over = self._tokens + tokens - self.max_tokens

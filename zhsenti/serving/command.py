@@ -67,7 +67,7 @@ def _read_key(path: str | None, variable: str | None) -> bytes | None:
         return None
     where = f"环境变量 {KEY_VARIABLE}" if path is None else path
     try:
-        key = (variable or "").encode() if path is None else user_path(path).read_bytes()[:4097]
+        key = os.fsencode(variable or "") if path is None else user_path(path).read_bytes()[:4097]
     except OSError as error:
         raise ConfigError(f"读不了 --api_key_file {path}", found=error.strerror or str(error)) from error
     key = key.strip()
@@ -189,14 +189,14 @@ def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:
 
         async def on_tick(self, counter: int) -> bool:
             now = time.monotonic()
-            if service.batcher.waiting:
+            if service.limits.accepted:
                 self.quiet = now
             if self.stopping and now - self.stopping > config.drain_s:
-                self.lost = service.batcher.waiting
+                self.lost = service.limits.accepted
                 service.batcher.give_up()
             if self.stopping and not self.said:
                 self.said = True
-                log.info("draining", extra={"fields": {"requests": service.batcher.waiting}})
+                log.info("draining", extra={"fields": {"requests": service.limits.accepted}})
             done = self.stopping and now - self.quiet > QUIET_S
             return bool(await super().on_tick(counter) or service.batcher.failure or done or self.lost)
 

@@ -17,6 +17,7 @@ LINGER_SECONDS = 1.0  # how long a refused body is still read, so that its sende
 LINGER_BYTES = 16 << 20
 BODIES_AT_ONCE = 64  # of full size: what bodies that are still arriving may hold in memory together
 OPEN_PATHS = ("/", "/livez", "/readyz")  # and /static/: without a key
+PREDICT = "/v1/predict"
 PROBES = ("/livez", "/readyz", "/metrics")  # answered while draining
 
 
@@ -35,12 +36,21 @@ class Limits:
     def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
         self.app, self.gate, self.metrics = app, gate, metrics
         self.draining = False
+        self.accepted = 0  # requests for predictions without an answer; their bodies may still be arriving
         self._arriving = 0  # bytes of bodies being read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        counts = scope["path"] == PREDICT and not self.draining
+        self.accepted += counts
+        try:
+            await self._let_in(scope, receive, send)
+        finally:
+            self.accepted -= counts
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_body = bool(header(scope, b"transfer-encoding")) or header(scope, b"content-length") not in (b"", b"0")
         body = b""
         try:

@@ -33,7 +33,7 @@ class Replica:
         return self.service
 
     def check_health(self) -> None:
-        """Ray replaces a replica whose model fails."""
+        """Ray replaces a replica whose model fails its warm-up."""
         if self.service.batcher.failure:
             raise self.service.batcher.failure
 
