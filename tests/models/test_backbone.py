@@ -1,4 +1,4 @@
-"""The C library's memory setting: what it is for, and where it is left alone."""
+"""The C library's memory setting, and which precision a machine gets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zhsenti.models.backbone import keep_freed_memory
+from zhsenti.models.backbone import keep_freed_memory, pick_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = """
 import resource
 import torch
-from zhsenti.models.backbone import keep_freed_memory
+from zhsenti.models.backbone import keep_freed_memory, pick_precision
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -43,3 +43,11 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr("ctypes.CDLL", lambda *_: pytest.fail("glibc's function called"))
     keep_freed_memory()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_int8_casts_only_where_the_processor_multiplies_bfloat16(monkeypatch, fast):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    assert pick_precision("int8").autocast is pick_precision("auto").autocast is fast
