@@ -16,9 +16,10 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt constraints.txt pyproject.
 demo: $(VENV)/.ready
 	$(BIN)/python scripts/demo.py
 
-# Two processes, a thread each: most tests keep one core busy. A plain ``pytest`` runs the same tests in one.
+# Two processes, a thread each: most tests keep one core busy. The real model is in memory once, and takes both cores.
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not nightly and not real"
+	$(BIN)/python -m pytest -m "real and not nightly"
 
 # What takes longer than a push may: fuzzing at length, 10 million rows, kills of the real 0.5B model.
 nightly: $(VENV)/.ready

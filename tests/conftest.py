@@ -13,18 +13,6 @@ settings.register_profile("nightly", max_examples=1500, deadline=None)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a developer's login must not turn tests into uploads
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``pytest -n``: a file's tests stay together, as they share fixtures, but for benchmarks, which share none;
-    the real model is in memory once.
-    """
-    for item in items:
-        if item.path.name != "test_benchmarks.py":
-            group = "real" if item.get_closest_marker("real") else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
-
-
 WORDS = ("正面", "负面", "中性", "喜", "评论", "情感倾向", "很好", "很差", "酒店", "房间", "不错", "一般")
 
 
