@@ -95,10 +95,13 @@ def visit(browser) -> Iterator[Callable[..., Any]]:
     """Opens the page; when the test is over nothing has been asked of another host and the console is clean.
 
     ``failures``: part of a test that has the service refuse, which Chromium writes to the console by itself.
+    ``prepare``: called with the blank page; the test then waits for the page by itself.
     """
     contexts, seen, allowed = [], [], []
 
-    def open_page(server: Server, failures: str = "", **options: Any) -> Any:
+    def open_page(
+        server: Server, failures: str = "", prepare: Callable[[Any], Any] | None = None, **options: Any
+    ) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1000, "height": 800}, **options})
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
@@ -107,8 +110,11 @@ def visit(browser) -> Iterator[Callable[..., Any]]:
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("request", lambda request: _is_own(request.url, server) or seen.append(request.url))
+        if prepare:
+            prepare(page)
         page.goto(server.url)
-        expect(page.locator("#about")).not_to_be_empty()
+        if not prepare:
+            expect(page.locator("#about")).not_to_be_empty()
         return page
 
     yield open_page
@@ -148,7 +154,7 @@ def give(page: Any, name: str, content: bytes) -> None:
 
 def finished(page: Any) -> None:
     expect(page.locator("#many-news")).to_contain_text(re.compile("完成|Done"))
-    expect(page.locator("#many")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
 
 
 def bodies(page: Any) -> list[dict[str, Any]]:
@@ -198,7 +204,7 @@ def test_calibrated_model_says_so_and_reasons_are_optional(visit, shared):
     page.uncheck("#explain")
     judge(page, "太吵")
     expect(page.locator("#answer")).to_contain_text("已校准（温度 1.31）")
-    expect(page.locator("#single")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
     assert page.locator("#marked").count() == 0
 
 
@@ -221,7 +227,7 @@ def test_aspect_is_asked_for_where_the_model_takes_one(visit, shared):
     expect(page.locator("#aspect")).to_be_hidden()
     page.uncheck("#explain")
     page.click("#judge")
-    expect(page.locator("#single")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
     assert sent[2] == {"text": "很好", "model": "demo"}  # the aspect that was given is not sent where none is taken
 
 
@@ -293,9 +299,11 @@ def test_long_tables_have_pages(visit, shared):
     page = visit(shared)
     judge_lines(page, *[f"第{i}次很好" for i in range(1, 251)])
     expect(page.locator("#rows tbody tr")).to_have_count(200)
-    page.click("#page-next")
+    page.focus("#page-next")
+    page.keyboard.press("Enter")
     assert [row[0] for row in rows_of(page)] == [str(i) for i in range(201, 251)]
     expect(page.locator("#page-next")).to_be_disabled()
+    expect(page.locator("#page-previous")).to_be_focused()
 
 
 def test_csv_with_quotes_newlines_and_columns_of_the_same_name(visit, shared):
@@ -308,6 +316,7 @@ def test_csv_with_quotes_newlines_and_columns_of_the_same_name(visit, shared):
     assert list(found[0])[:4] == ["编号", "评论内容", "label", "predicted_label"]
     assert found[0]["评论内容"] == '他说"很好",\r\n还会来'
     assert [row["predicted_label"] for row in found] == ["正面", "负面", "", "", ""]
+    assert rows_of(page)[3][1] == "4 很好"
     assert [row["error"] for row in found[2:]] == [
         "引号没有闭合或写法不对：字段里的引号要写成两个", "有 2 格，列名有 3 个", "文本是空的",
     ]  # fmt: skip
@@ -339,6 +348,7 @@ def test_jsonl_and_tsv(visit, shared):
     assert found[1]["error"] == "不是合法的 JSON"
     assert found[2]["text"] == {"a": 1}
     assert found[2]["error"] == "文本不是文字"
+    assert [row[1] for row in rows_of(page)] == ["很好", '{"text": "坏了', '{"a":1}']
     judge_file(page, "a.tsv", 'label\ttext_a\n1\t"很好\n0\t很差"\n'.encode())
     assert [row[1:3] for row in rows_of(page)] == [['"很好', "正面"], ['很差"', "负面"]]
 
@@ -395,7 +405,7 @@ def test_cancelled_batch_keeps_what_is_done(visit, serve):
     expect(page.locator("#progress-text")).to_have_text(re.compile("^(16|32|48|64|80|96) / 100 条"))  # whole requests
     expect(page.locator("#many-cancel")).to_be_visible()
     page.click("#many-cancel")
-    expect(page.locator("#many")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
     until(lambda: server.service.batcher.waiting == 0)  # requests on their way are called off
 
     done = [text for text in texts if text in answered]
@@ -423,6 +433,35 @@ def test_cancelled_batch_keeps_what_is_done(visit, serve):
 def _texts_of(response: Any) -> list[str]:
     is_answer = response.url.endswith("/v1/predict") and response.ok
     return response.request.post_data_json["texts"] if is_answer else []
+
+
+def test_cancelled_batch_goes_on(visit, serve):
+    predictor = SlowPredictor()
+    server = serve(models={"demo": predictor})
+    page = visit(server)
+    sent = bodies(page)
+    predictor.after_call = predictor.gate.clear  # one batch, then it is slow
+    texts = [f"第{i}条很好" for i in range(1, 101)]
+    page.click("#tab-many")
+    page.fill("#lines", "\n".join(texts))
+    page.click("#start")
+    expect(page.locator("#progress-text")).to_have_text(re.compile("^(16|32|48|64|80|96) / 100 条"))
+    assert page.evaluate("window.dispatchEvent(new Event('beforeunload', { cancelable: true }))") is False  # warns
+    page.click("#many-cancel")
+    expect(page.locator("#progress-text")).to_contain_text("已取消")
+    until(lambda: server.service.batcher.waiting == 0)
+    done = [row[1] for row in rows_of(page)]
+    sent.clear()
+    predictor.after_call = lambda: None
+    predictor.gate.set()
+    page.focus("#go-on")
+    page.keyboard.press("Enter")
+    finished(page)
+    assert [row[1] for row in rows_of(page)] == texts
+    assert sorted(text for body in sent for text in body["texts"]) == sorted(set(texts) - set(done))
+    expect(page.locator("#go-on")).to_be_hidden()
+    expect(page.locator("#start")).to_be_focused()
+    assert page.evaluate("window.dispatchEvent(new Event('beforeunload', { cancelable: true }))") is True
 
 
 def test_escape_cancels_although_the_start_button_is_off(visit, serve):
@@ -491,6 +530,72 @@ def test_file_is_dropped(visit, shared):
     assert page.evaluate("document.getElementById('file').files[0].name") == "拖来.csv"
 
 
+def test_only_files_are_caught_when_dragged_and_never_open(visit, shared):
+    page = visit(shared)
+    page.click("#tab-many")
+    # whether the browser's own doing is called off, which for a file is to open it in place of the page
+    drag = """([id, kind]) => ["dragover", "drop"].map((name) => {
+        const dataTransfer = new DataTransfer();
+        if (kind === "file") dataTransfer.items.add(new File(["很好"], "a.txt"));
+        else dataTransfer.setData("text/plain", "很好");
+        const event = new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true });
+        document.getElementById(id).dispatchEvent(event);
+        return event.defaultPrevented;
+    })"""
+    assert page.evaluate(drag, ["lines", "text"]) == [False, False]
+    assert page.evaluate(drag, ["about", "file"]) == [True, True]
+    expect(page.locator("#file-name")).to_have_text("还没有选文件，也可以拖到这里")
+    assert page.evaluate(drag, ["lines", "file"]) == [True, True]
+    expect(page.locator("#file-name")).to_have_text("a.txt：1 行")
+
+
+def test_of_two_files_the_later_counts_and_start_waits_for_it(visit, shared):
+    page = visit(shared)
+    sent = bodies(page)
+    page.click("#tab-many")
+    page.evaluate(
+        """() => {
+            const read = Blob.prototype.arrayBuffer;
+            Blob.prototype.arrayBuffer = function () {
+                if (this.name !== "慢.csv") return read.call(this);
+                const bytes = new Promise((resolve) => (window.letGo = resolve)).then(() => read.call(this));
+                window.finish = () => (window.letGo(), bytes.then(() => new Promise((resolve) => setTimeout(resolve))));
+                return bytes;
+            };
+        }"""
+    )
+    give(page, "慢.csv", "text\n很好\n很差\n".encode())
+    give(page, "快.csv", "text\n很好\n".encode())
+    expect(page.locator("#file-name")).to_have_text("快.csv：1 行")
+    page.evaluate("finish()")
+    expect(page.locator("#file-name")).to_have_text("快.csv：1 行")
+    page.click("#forget-file")
+    page.fill("#lines", "粘贴的")
+    give(page, "慢.csv", "text\n很好\n很差\n".encode())
+    page.click("#start")
+    expect(page.locator("#many-cancel")).to_be_visible()
+    page.evaluate("finish()")
+    finished(page)
+    assert [body["texts"] for body in sent] == [["很好", "很差"]]
+
+
+def test_column_is_kept_when_the_names_come_and_go(visit, shared):
+    page = visit(shared)
+    page.click("#tab-many")
+    give(page, "a.csv", "text,b\n很差,很好\n".encode())
+    expect(page.locator("#text-column")).to_have_value("0")
+    page.select_option("#text-column", "1")
+    page.uncheck("#has-header")
+    expect(page.locator("#file-name")).to_have_text("a.csv：2 行")
+    expect(page.locator("#text-column")).to_have_value("1")
+    page.check("#has-header")
+    expect(page.locator("#file-name")).to_have_text("a.csv：1 行")
+    expect(page.locator("#text-column")).to_have_value("1")
+    page.click("#start")
+    finished(page)
+    assert [row[1:3] for row in rows_of(page)] == [["很好", "正面"]]
+
+
 def test_refused_text_is_explained_in_both_languages(visit, shared):
     page = visit(shared, failures="422")
     page.click("#judge")
@@ -516,8 +621,10 @@ def test_server_that_stops_and_comes_back(visit, serve):
     page.click("#many-alert button")
     finished(page)
     assert [row[2] for row in rows_of(page)] == ["正面", "负面"]
+    expect(page.locator("#start")).to_be_focused()  # not lost with the button that goes
     page.click("#tab-single")
     page.click("#single-alert button")
+    expect(page.locator("#judge")).to_be_focused()
     expect(page.locator("#label")).to_have_text("正面")
 
 
@@ -541,6 +648,126 @@ def test_key_is_asked_for_and_forgotten_with_the_tab(browser, serve):
     kept = page.evaluate("[Object.values(sessionStorage), Object.values(localStorage), document.cookie]")
     assert kept == [[KEY], [], ""]
     context.close()
+
+
+def test_key_is_asked_for_once_where_nothing_can_be_stored(visit, serve):
+    blocked = """for (const name of ["sessionStorage", "localStorage"]) {
+        Object.defineProperty(window, name, { get: () => { throw new DOMException("blocked", "SecurityError"); } });
+    }"""
+    server = serve(gate=Gate(None, KEY.encode(), 1 << 20))
+    page = visit(server, failures="401", prepare=lambda page: page.add_init_script(blocked))
+    page.fill("#key", KEY)
+    page.keyboard.press("Enter")
+    expect(page.locator("#about")).to_contain_text("模型 demo")
+    judge(page, "很好")
+    expect(page.locator("#label")).to_have_text("正面")
+    expect(page.locator("#marked")).to_be_visible()  # nothing is on its way when the server stops
+    expect(page.locator("#key-panel")).to_be_hidden()
+
+
+def test_cancelled_while_the_key_is_asked_for(visit, serve):
+    server = serve(gate=Gate(None, KEY.encode(), 1 << 20))
+    page = visit(server, failures="401", prepare=lambda page: None)
+    sent = bodies(page)
+    expect(page.locator("#key")).to_be_focused()
+    judge(page, "很差")
+    page.focus("#single-cancel")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_have_text("已取消。")
+    expect(page.locator("#judge")).to_be_focused()
+    page.click("#judge")
+    page.focus("#key")
+    page.keyboard.press("Escape")
+    expect(page.locator("#answer")).to_have_text("已取消。")
+    page.click("#tab-many")
+    page.fill("#lines", "很差")
+    page.click("#start")
+    expect(page.locator("#start")).to_be_disabled()
+    page.click("#many-cancel")
+    expect(page.locator("#many-news")).to_have_text("已取消。")
+    expect(page.locator("#start")).to_be_focused()
+    page.fill("#key", KEY)
+    page.press("#key", "Enter")
+    expect(page.locator("#about")).to_contain_text("模型 demo")
+    judge_lines(page, "很好")
+    assert [body["texts"] for body in sent] == [["很好"]]  # what was cancelled did not start after all
+
+
+def test_cancelled_while_the_models_do_not_come(visit, shared):
+    held: list[Any] = []
+    page = visit(shared, prepare=lambda page: page.route("**/v1/models", lambda route: held.append(route)))
+    judge(page, "很差")
+    page.click("#single-cancel")
+    expect(page.locator("#answer")).to_have_text("已取消。")
+    page.click("#tab-many")
+    page.fill("#lines", "很差")
+    page.click("#start")
+    page.click("#many-cancel")
+    expect(page.locator("#start")).to_be_enabled()
+    held[0].continue_()
+    judge_lines(page, "很好")
+    assert [row[1:3] for row in rows_of(page)] == [["很好", "正面"]]
+
+
+def test_why_there_are_no_models_is_said(visit, shared):
+    refusal = {"error": {"code": "internal_error", "message": "服务出错了", "details": []}}
+
+    def begin(page: Any) -> None:
+        page.route("**/v1/models", lambda route: route.fulfill(status=500, json=refusal))
+
+    page = visit(shared, failures="500", prepare=begin)
+    expect(page.locator("#startup-alert")).to_contain_text("服务出错了")
+    judge(page, "很好")
+    expect(page.locator("#single-alert")).to_contain_text("服务出错了")
+    page.click("#tab-many")
+    page.fill("#lines", "很好")
+    page.click("#start")
+    expect(page.locator("#many-alert")).to_have_text("服务出错了")
+    page.unroute("**/v1/models")
+    page.click("#startup-alert button")
+    expect(page.locator("#about")).to_contain_text("模型 demo")
+    expect(page.locator("#tab-many")).to_be_focused()  # not lost with the button that goes
+
+
+def test_restarted_service_may_have_other_models(visit, serve):
+    not_ready = {"error": {"code": "not_ready", "message": "预热", "details": []}}
+    server = serve(models={"甲": SlowPredictor(), "乙": SlowPredictor()})
+
+    def begin(page: Any) -> None:
+        page.route("**/readyz", lambda route: route.fulfill(status=503, json=not_ready))
+
+    page = visit(server, failures="503", prepare=begin)
+    expect(page.locator("#status")).to_have_text("服务还在预热")
+    expect(page.locator("#model option")).to_have_text(["甲", "乙"])
+    page.select_option("#model", "乙")
+    server.stop()
+    calibrated = SlowPredictor()
+    calibrated.temperature = 1.31
+    serve(port=server.port, models={"丙": SlowPredictor(), "甲": SlowPredictor(), "乙": calibrated})
+    page.unroute("**/readyz")
+    expect(page.locator("#model option")).to_have_text(["丙", "甲", "乙"])
+    expect(page.locator("#model")).to_have_value("乙")
+    judge(page, "很好")
+    expect(page.locator("#answer")).to_contain_text("已校准（温度 1.31）")
+    expect(page.locator("#marked")).to_be_visible()  # nothing is on its way when the server stops
+
+
+def test_label_that_the_model_was_not_known_to_have(visit, shared):
+    page = visit(shared)
+
+    def relabel(route: Any) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["results"][1]["label"] = "中性"
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/predict", relabel)
+    judge_lines(page, "很好", "很差")
+    assert [row[2] for row in rows_of(page)] == ["正面", "中性"]
+    drawn = page.locator("#by-label svg").get_attribute("aria-label")
+    assert drawn == "负面：0 条，0.0%；正面：1 条，50.0%；中性：1 条，50.0%"
+    page.select_option("#results-only", label="中性（1）")
+    assert [row[1] for row in rows_of(page)] == ["很差"]
 
 
 def test_by_keyboard_alone(visit, shared):

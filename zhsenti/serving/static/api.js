@@ -33,12 +33,12 @@ export class ServiceError extends Error {
  */
 export async function call(path, { body, signal, onBusy } = {}) {
   for (;;) {
-    const key = recall("sessionStorage", KEY);
-    const response = await send(path, body, key, signal);
+    const sent = key;
+    const response = await send(path, body, sent, signal);
     if (response.ok) return await answerOf(response);
     const error = await errorOf(response);
     if (error.status === 401) {
-      if (recall("sessionStorage", KEY) === key) await unlessAborted(newKey(key !== null), signal);
+      if (key === sent) await unlessAborted(newKey(sent !== null), signal);
     } else if (error.status === 429 && onBusy) {
       onBusy(error.retryAfter);
       await sleep(error.retryAfter, signal);
@@ -85,7 +85,8 @@ function sleep(seconds, signal) {
   return unlessAborted(new Promise((resolve) => setTimeout(resolve, 1000 * seconds)), signal);
 }
 
-function unlessAborted(promise, signal) {
+/** What `promise` gives; rejects with AbortError when `signal` says so first. */
+export function unlessAborted(promise, signal) {
   if (!signal) return promise;
   signal.throwIfAborted();
   return new Promise((resolve, reject) => {
@@ -97,6 +98,7 @@ function unlessAborted(promise, signal) {
 
 // ── the key ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+let key = recall("sessionStorage", KEY); // also here: the storage may be switched off
 let asked = null; // the promise of a key, shared by all requests that wait for one
 let hint = "key_hint";
 
@@ -108,8 +110,9 @@ function newKey(wasRefused) {
     $("key").focus();
     panel.onsubmit = (event) => {
       event.preventDefault();
-      const key = $("key").value.trim();
-      if (!/^[!-~]+$/.test(key)) return showHint("key_characters");
+      const typed = $("key").value.trim();
+      if (!/^[!-~]+$/.test(typed)) return showHint("key_characters");
+      key = typed;
       remember("sessionStorage", KEY, key);
       $("key").value = "";
       panel.hidden = true;

@@ -1,6 +1,6 @@
 // The page's frame: language, theme, tabs, models, the status line. What is done in the tabs is in single.js and many.js.
 
-import { call } from "./api.js";
+import { call, unlessAborted } from "./api.js";
 import { $, alertIn, el, recall, remember } from "./dom.js";
 import { startMany } from "./many.js";
 import { startSingle } from "./single.js";
@@ -10,6 +10,7 @@ const READY_EVERY = 10_000; // ms
 const WARMING_EVERY = 1_500;
 const state = { models: [], version: "", status: null, failure: null };
 let loading = null; // the promise of state.models
+let loader = null; // AbortController of the newest loading
 
 // ── language and theme ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,25 +64,34 @@ function onTabKey(event) {
 
 const model = () => state.models.find(({ name }) => name === $("model").value);
 
-/** {model, aspect} to ask with; aspect is null where the model takes none. Throws Problem when the service has not said. */
-async function chosen() {
-  await loading;
-  if (state.models.length === 0) await reload();
-  if (state.models.length === 0) throw new Problem("network");
+/**
+ * {model, aspect} to ask with; aspect is null where the model takes none.
+ * Throws Problem or ServiceError when the service has not said, AbortError when `signal` says so first.
+ */
+async function chosen(signal) {
+  await unlessAborted(loading, signal);
+  if (state.models.length === 0) await unlessAborted(reload(), signal);
+  if (state.models.length === 0) throw state.failure ?? new Problem("network");
   return { model: model(), aspect: model().has_aspect ? $("aspect").value.trim() : null };
 }
 
-const reload = () => (loading = loadModels());
+function reload() {
+  loader?.abort();
+  loader = new AbortController();
+  return (loading = loadModels(loader.signal));
+}
 
-async function loadModels() {
+async function loadModels(signal) {
   state.failure = null;
   try {
-    const { models } = await call("/v1/models");
-    $("model").replaceChildren(...models.map(({ name }) => el("option", { value: name }, name)));
+    const { models } = await call("/v1/models", { signal });
+    const selected = $("model").value;
+    $("model").replaceChildren(...models.map(({ name }) => el("option", { value: name, selected: name === selected }, name)));
     state.models = models;
     renderSettings();
-    state.version = (await call("/openapi.json")).info.version;
+    state.version = (await call("/openapi.json", { signal })).info.version;
   } catch (error) {
+    if (signal.aborted) return loading; // the newer one
     if (error.said === undefined) throw error;
     state.failure = error;
   }
@@ -90,9 +100,10 @@ async function loadModels() {
 }
 
 function renderStartup() {
-  if (!state.failure) return alertIn($("startup-alert"));
+  const hadFocus = $("startup-alert").contains(document.activeElement);
   const again = el("button", { type: "button", click: reload }, t("retry"));
-  alertIn($("startup-alert"), el("p", {}, state.failure.said), again);
+  alertIn($("startup-alert"), ...(state.failure ? [el("p", {}, state.failure.said), again] : []));
+  if (hadFocus) (state.failure ? again : $(`tab-${TABS.find((name) => !$(name).hidden)}`)).focus();
 }
 
 function renderSettings() {
@@ -124,7 +135,7 @@ async function watchStatus() {
     const before = state.status;
     state.status = await readStatus();
     if (state.status !== before) renderStatus();
-    if (state.status === "ready" && state.models.length === 0 && before !== null && before !== "ready") reload();
+    if (state.status === "ready" && before !== null && before !== "ready") reload(); // it may be another one now
   }
   setTimeout(watchStatus, state.status === "ready" ? READY_EVERY : WARMING_EVERY);
 }

@@ -44,6 +44,12 @@ export function remember(storage, key, value) {
   }
 }
 
+/** The class that colours `label`; grey where it is none of the model's `labels`. */
+export function colourOf(labels, label) {
+  const index = labels.indexOf(label);
+  return index < 0 ? "rest" : `c${index % 8}`;
+}
+
 /** "87.3%", never "100.0%" for what is not. */
 export function percent(share) {
   const shown = (100 * share).toFixed(1);

@@ -1,5 +1,6 @@
 // Many reviews: pasted lines or a file, judged in small requests with progress; what is done stays when it is stopped.
 
+import { unlessAborted } from "./api.js";
 import { judgeAll } from "./batch.js";
 import { $, alertIn, el } from "./dom.js";
 import { showResults, startResults } from "./results.js";
@@ -11,6 +12,8 @@ const TICK = 1000; // ms
 
 let chosen;
 let source = null; // of a chosen file: {file, table, text, aspect}: columns by index, -1 for none
+let reading = null; // the promise of the source of the file chosen last, while it is read
+let preparing = null; // AbortController of a job whose model or file is waited for
 // {model, table, items, running (AbortController or null), isCancelled, error, began, before};
 // an item: {number, row, text, aspect, outcome}
 let job = null;
@@ -20,34 +23,27 @@ let busyUntil = 0;
 let drawn = 0; // when
 let nextDraw = null; // a timer
 
-/** chosenNow() -> promise of {model, aspect}. Returns {onModel}, to be called with the model when it was chosen. */
+/** chosenNow(signal) -> promise of {model, aspect}. Returns {onModel}, to be called with the model when it was chosen. */
 export function startMany(chosenNow) {
   chosen = chosenNow;
   startResults();
   $("start").addEventListener("click", start);
   $("many-cancel").addEventListener("click", cancel);
+  $("go-on").addEventListener("click", go);
   $("many").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) start();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) start();
   });
   // Wherever the focus is: it leaves the start button when that is switched off.
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !$("many").hidden) cancel();
+    if (event.key === "Escape" && !event.isComposing && !$("many").hidden) cancel();
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (job?.running) event.preventDefault();
   });
   $("file").addEventListener("change", () => take($("file").files[0]));
-  const drop = $("many");
-  drop.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
-  });
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    const { files } = event.dataTransfer;
-    if (files.length === 0) return;
-    $("file").files = files; // says the same as the page
-    take(files[0]);
-  });
+  document.addEventListener("dragover", onDragOver);
+  document.addEventListener("drop", onDrop);
+  $("many").addEventListener("dragleave", () => $("many").classList.remove("over"));
   onLanguage(render);
   const onModel = (model) => {
     needsAspect = model.has_aspect;
@@ -58,25 +54,54 @@ export function startMany(chosenNow) {
 
 // ── input ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function take(file, hasHeader = true) {
-  source = problem = null;
+/** Files are taken on this tab; elsewhere the browser is kept from opening one in place of the page. */
+function onDragOver(event) {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  if ($("many").contains(event.target)) $("many").classList.add("over");
+  else event.dataTransfer.dropEffect = "none";
+}
+
+function onDrop(event) {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  $("many").classList.remove("over");
+  const { files } = event.dataTransfer;
+  if (files.length === 0 || !$("many").contains(event.target)) return;
+  $("file").files = files; // says the same as the page
+  take(files[0]);
+}
+
+/** Make `file` the source. The one taken last counts, however long the others take. `old`: its columns are kept. */
+async function take(file, hasHeader = true, old = null) {
+  const mine = (reading = file ? readSource(file, hasHeader, old) : Promise.resolve(null));
+  let found = null;
+  let wrong = null;
   try {
-    if (!file) return;
-    const table = await readFile(file, hasHeader);
-    const only = table.names.length === 1 ? 0 : -1;
-    const text = Math.max(textColumn(table.names), only);
-    source = { file, table, text, aspect: aspectColumn(table.names) };
+    found = await mine;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    problem = error;
+    wrong = error;
   } finally {
-    if (!source) $("file").value = "";
-    render();
+    if (reading === mine) {
+      [source, problem, reading] = [found, wrong, null];
+      if (!source) $("file").value = "";
+      render();
+    }
   }
 }
 
+async function readSource(file, hasHeader, old) {
+  const table = await readFile(file, hasHeader);
+  const count = table.names.length;
+  const only = count === 1 ? 0 : -1;
+  const text = old && old.text >= 0 && old.text < count ? old.text : Math.max(textColumn(table.names), only);
+  const aspect = old && old.aspect < count ? old.aspect : aspectColumn(table.names);
+  return { file, table, text, aspect };
+}
+
 function forget() {
-  source = problem = null;
+  source = problem = reading = null;
   $("file").value = "";
   render();
   $("file").focus();
@@ -98,7 +123,7 @@ function renderOptions() {
   const names = table.names.map((name, i) => [String(i), name || t("column", { number: i + 1 })]);
   const first = table.rows.find((row) => !row.problem);
   const sample = source.text >= 0 && first ? (cellText(first.cells[source.text]).text ?? "").slice(0, 60) : "";
-  const header = { type: "checkbox", checked: table.hasHeader, change: (event) => take(file, event.target.checked) };
+  const header = { type: "checkbox", checked: table.hasHeader, change: (event) => take(file, event.target.checked, source) };
   options.replaceChildren(
     columnPicker("text", names, source.text < 0 ? [["-1", "—"]] : []),
     ...(needsAspect ? [columnPicker("aspect", names, [["-1", t("same_aspect")]])] : []),
@@ -121,9 +146,11 @@ function columnPicker(key, names, before) {
   return el("div", { class: "field" }, el("label", { for: id }, t(`${key}_column`)), el("select", { id, change }, ...options));
 }
 
-/** A new job of what was pasted or chosen. Throws Problem. */
-async function newJob() {
-  const { model, aspect } = await chosen();
+/** A new job of what was pasted or chosen. Throws Problem, ServiceError, AbortError. */
+async function newJob(signal) {
+  const { model, aspect } = await chosen(signal);
+  while (reading) await unlessAborted(reading.catch(() => null), signal);
+  if (problem) throw problem; // of the file
   if (!source && $("lines").value.trim() === "") throw new Problem("lines_missing");
   const table = source ? source.table : readPasted($("lines").value, t("pasted"));
   const column = source ? source.text : 0;
@@ -134,7 +161,8 @@ async function newJob() {
     const found = row.problem ? { problem: row.problem } : cellText(row.cells[column]);
     const about = ownAspect && !row.problem ? cellText(row.cells[source.aspect]).text ?? "" : aspect;
     const outcome = found.problem ? { error: () => found.problem.said } : null;
-    return { number: i + 1, row, text: found.text ?? row.raw ?? row.cells.map(String).join(" "), aspect: about, outcome };
+    const text = found.text ?? (row.problem ? (row.raw ?? row.cells.join(" ")) : JSON.stringify(row.cells[column]));
+    return { number: i + 1, row, text, aspect: about, outcome };
   });
   return { model, table, items, running: null, isCancelled: false, error: null, began: 0, before: 0 };
 }
@@ -142,22 +170,31 @@ async function newJob() {
 // ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function start() {
-  if (job?.running) return;
+  if (preparing || job?.running) return;
+  preparing = new AbortController();
   problem = null;
+  say("");
+  render();
+  let made = null;
   try {
-    const made = await newJob();
-    if (job?.running) return; // started twice
-    job = made;
+    made = await newJob(preparing.signal);
   } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    problem = error;
-    return render();
+    if (error.name === "AbortError") say(t("cancelled"));
+    else if (error.said === undefined) throw error;
+    else problem = error;
+  } finally {
+    preparing = null;
+    if (!made) render();
   }
+  if (!made) return;
+  job = made;
   go();
 }
 
 /** Judge what of the job is not judged yet. */
 async function go() {
+  if (preparing || job.running) return;
+  problem = null;
   const mine = job;
   const controller = (mine.running = new AbortController());
   const left = mine.items.filter((item) => !item.outcome);
@@ -186,13 +223,12 @@ async function go() {
   } finally {
     clearInterval(ticking);
     mine.running = null;
-    const wasAtCancel = document.activeElement === $("many-cancel");
     render();
-    if (wasAtCancel) $("start").focus(); // the other one is hidden now
   }
 }
 
 function cancel() {
+  preparing?.abort();
   job?.running?.abort();
 }
 
@@ -219,14 +255,21 @@ function draw() {
 function render() {
   clearTimeout(nextDraw);
   nextDraw = null;
-  const isRunning = Boolean(job?.running);
+  const isRunning = Boolean(preparing || job?.running);
+  const focused = document.activeElement;
+  const wasAtCancel = focused === $("many-cancel");
+  const wasAtGoOn = focused === $("go-on") || $("many-alert").contains(focused);
   $("start").disabled = isRunning;
   $("many-cancel").hidden = !isRunning;
-  $("many").setAttribute("aria-busy", String(isRunning));
+  $("go-on").hidden = isRunning || !job?.isCancelled || countDone(job) === job.items.length;
+  $("results").setAttribute("aria-busy", String(isRunning));
   renderOptions();
   renderAlert(isRunning);
   renderProgress();
   if (job) showResults(job);
+  // What had the focus is hidden now.
+  if (wasAtCancel && !isRunning) $("start").focus();
+  if (wasAtGoOn && isRunning) $("many-cancel").focus();
 }
 
 function renderAlert(isRunning) {

@@ -1,7 +1,7 @@
 // What became of a batch: charts, a table with filter, order and pages, downloads.
 
 import { confidenceChart, labelChart } from "./charts.js";
-import { $, el, percent } from "./dom.js";
+import { $, colourOf, el, percent } from "./dom.js";
 import { onLanguage, t } from "./strings.js";
 import { toCsv, toJsonl } from "./tables.js";
 
@@ -27,11 +27,13 @@ function render() {
   $("results").hidden = done.length === 0;
   if (done.length === 0) return;
   const errors = done.filter((item) => item.outcome.error);
-  const counts = job.model.labels.map((label, i) => ({ label, count: 0, colour: `c${i % 8}`, value: `label:${i}` }));
+  const judged = done.flatMap(({ outcome }) => (outcome.result ? [outcome.result] : []));
+  const labels = [...new Set([...job.model.labels, ...judged.map(({ label }) => label)])]; // a restarted service may have others
+  const counts = labels.map((label, i) => ({ label, count: 0, colour: colourOf(job.model.labels, label), value: `label:${i}` }));
   const byLabel = new Map(counts.map((one) => [one.label, one]));
-  for (const { outcome } of done) if (outcome.result) byLabel.get(outcome.result.label).count += 1;
+  for (const { label } of judged) byLabel.get(label).count += 1;
   if (errors.length > 0) counts.push({ label: t("errors"), count: errors.length, colour: "rest", value: "error" });
-  const confidences = done.flatMap(({ outcome }) => (outcome.result ? [outcome.result.confidence] : []));
+  const confidences = judged.map(({ confidence }) => confidence);
   const focused = document.activeElement?.id;
   $("results").replaceChildren(
     el("h2", {}, t("results")),
@@ -41,7 +43,13 @@ function render() {
     el("div", { class: "row settings" }, filter(counts, done.length), order()),
     ...pageOf(selected(done, counts)),
   );
-  if (focused) $(focused)?.focus();
+  if (focused) focusOn(focused);
+}
+
+/** On the control `id`, drawn anew; on the other one of the pager when that is the last page. */
+function focusOn(id) {
+  const other = { "page-next": "page-previous", "page-previous": "page-next" }[id];
+  (other && $(id)?.disabled ? $(other) : $(id))?.focus();
 }
 
 function selected(done, counts) {
@@ -116,7 +124,7 @@ function line({ number, text, outcome }) {
   const cells = [el("td", { class: "num" }, String(number)), el("td", { class: "quote", lang: "zh-CN" }, shown)];
   if (outcome.error) return el("tr", {}, ...cells, el("td", { class: "problem", colspan: "2" }, outcome.error()));
   const { label, confidence, truncated } = outcome.result;
-  const swatch = el("span", { class: `swatch c${job.model.labels.indexOf(label) % 8}`, "aria-hidden": "true" });
+  const swatch = el("span", { class: `swatch ${colourOf(job.model.labels, label)}`, "aria-hidden": "true" });
   const cut = truncated ? el("span", { class: "muted" }, ` ${t("cut")}`) : null;
   return el("tr", {}, ...cells, el("td", {}, swatch, label, cut), el("td", { class: "num" }, percent(confidence)));
 }

@@ -1,7 +1,7 @@
 // One review: the label first, then, in a second and slower request, what it hangs on.
 
 import { call } from "./api.js";
-import { $, alertIn, el, percent } from "./dom.js";
+import { $, alertIn, colourOf, el, percent } from "./dom.js";
 import { Problem, onLanguage, t } from "./strings.js";
 
 const EXAMPLES = [
@@ -18,14 +18,17 @@ let running = null; // AbortController of the newest question
 // asked: {text, model, aspect};  stage: "", "label", "reasons", "done", "cancelled"
 let state = { asked: null, result: null, explanation: null, error: null, stage: "" };
 
-/** chosenNow() -> promise of {model, aspect}. */
+/** chosenNow(signal) -> promise of {model, aspect}. */
 export function startSingle(chosenNow) {
   chosen = chosenNow;
   $("judge").addEventListener("click", judge);
   $("single-cancel").addEventListener("click", cancel);
   $("single").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) judge();
-    if (event.key === "Escape") cancel();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) judge();
+  });
+  // Wherever the focus is: it is elsewhere when the key is asked for.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.isComposing && !$("single").hidden) cancel();
   });
   const fillIn = (text) => () => {
     $("text").value = text;
@@ -49,7 +52,7 @@ async function judge() {
   state = { asked: null, result: null, explanation: null, error: null, stage: "" };
   try {
     show({ stage: "label" });
-    const asked = await question();
+    const asked = await question(mine.signal);
     mine.signal.throwIfAborted();
     show({ asked });
     const { text, aspect, model } = asked;
@@ -67,10 +70,10 @@ async function judge() {
   }
 }
 
-async function question() {
+async function question(signal) {
   const text = $("text").value;
   if (text === "") throw new Problem("text_missing");
-  const { model, aspect } = await chosen();
+  const { model, aspect } = await chosen(signal);
   if (aspect === "") throw new Problem("aspect_missing");
   return { text, model, aspect };
 }
@@ -84,8 +87,10 @@ function cancel() {
 function render() {
   const { asked, result, explanation, error, stage } = state;
   const isBusy = stage === "label" || stage === "reasons";
+  const focused = document.activeElement;
+  const losesFocus = (focused === $("single-cancel") && !isBusy) || $("single-alert").contains(focused);
   $("single-cancel").hidden = !isBusy;
-  $("single").setAttribute("aria-busy", String(isBusy));
+  $("answer").setAttribute("aria-busy", String(isBusy));
   renderAlert(error);
   const parts = [];
   if (stage === "label") parts.push(el("p", { class: "muted" }, t("working")));
@@ -95,6 +100,7 @@ function render() {
   $("answer").replaceChildren(...parts);
   say(result && stage !== "cancelled" ? announced(result, explanation) : (parts[0]?.textContent ?? ""));
   $("explanation").replaceChildren(...(explanation ? reasons(asked.text, result.label, explanation) : []));
+  if (losesFocus) $("judge").focus();
 }
 
 function renderAlert(error) {
@@ -120,7 +126,7 @@ function verdict(model, result) {
   const isCalibrated = model.temperature !== 1;
   const note = isCalibrated ? t("calibrated", { temperature, share }) : t("uncalibrated");
   const bars = Object.entries(result.scores).map(([label, score]) => {
-    const bar = el("span", { class: `fill c${model.labels.indexOf(label) % 8}` });
+    const bar = el("span", { class: `fill ${colourOf(model.labels, label)}` });
     bar.style.width = `${100 * score}%`;
     return el("li", {}, el("span", { class: "name" }, label), el("span", { class: "bar" }, bar), el("span", { class: "num" }, percent(score)));
   });

@@ -186,7 +186,7 @@ export function toJsonl(table, labels, done) {
 
 function newCells(labels, result, error) {
   if (!result) return ["", "", ...labels.map(() => ""), "", error];
-  return [result.label, result.confidence, ...labels.map((label) => result.scores[label]), result.truncated, ""];
+  return [result.label, result.confidence, ...labels.map((label) => result.scores[label] ?? ""), result.truncated, ""];
 }
 
 /** What the table already calls label (say) is not overwritten: the new column is predicted_label, as in zhsenti predict. */
