@@ -8,7 +8,9 @@ import json
 import math
 import os
 import re
+import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -202,8 +204,19 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
             try:
                 book.close()
             except XlsxWriterException as error:
-                cause = error.args[0] if error.args else error
-                raise (cause if isinstance(cause, OSError) else OSError(None, str(cause), str(path))) from error
+                raise _as_os_error(error, path) from None
+
+
+def _as_os_error(error: Exception, path: Path) -> OSError:
+    """Ends the half-written zip archive of xlsxwriter now: at the interpreter's end it would fail again, out loud."""
+    cause = error.args[0] if error.args and isinstance(error.args[0], OSError) else OSError(None, str(error), str(path))
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        for one in (error, cause):
+            traceback.clear_frames(one.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+    return cause
 
 
 @contextmanager
