@@ -14,7 +14,7 @@ from zhsenti.models import decoder as decoder_module
 from zhsenti.models import functions
 from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, pick_precision, unwrap
 from zhsenti.models.decoder import decode
-from zhsenti.models.int8 import Int8, Int8Linear
+from zhsenti.models.int8 import WEIGHT_STEPS, Int8, Int8Linear
 from zhsenti.models.trie import ALIGN, SLACK, build_trie
 
 ROWS = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11, 12], [5, 6, 7, 8], [20]]
@@ -219,7 +219,7 @@ def test_int8_products_are_within_their_rounding():
     assert ours.dtype == x.dtype
     torch.testing.assert_close(ours[3], linear.bias)
     # Two roundings of at most half a step each: s_x |w|₁ / 2 + s_w |x|₁ / 2.
-    steps_x, steps_w = x.abs().amax(1, keepdim=True) / 127, linear.weight.abs().amax(1) / 127
+    steps_x, steps_w = x.abs().amax(1, keepdim=True) / 127, linear.weight.abs().amax(1) / WEIGHT_STEPS
     bound = steps_x * linear.weight.abs().sum(1) / 2 + steps_w * x.abs().sum(1, keepdim=True) / 2
     assert ((ours - exact).abs() <= 1.05 * bound + 1e-5).all()
     assert (ours - exact).abs().max() > 0

@@ -1,8 +1,8 @@
 """Linear layers in int8 for scoring on x86 CPUs: int8 weights per output, int8 inputs per token, int32 sums.
 
 W8A8 dynamic quantisation (Dettmers et al. 2022, arXiv:2208.07339, without its outlier columns):
-y = s_x s_w (round(x / s_x) round(W / s_w)ᵀ) + b with s = max|row| / 127. The product is oneDNN's, which torch carries.
-LoRA is added to W before the rounding that is made anyway: it costs neither time nor exactness.
+y = s_x s_w (round(x / s_x) round(W / s_w)ᵀ) + b with s = max|row| / 127, and WEIGHT_STEPS for W. The product is
+oneDNN's, which torch carries. LoRA is added to W before the rounding that is made anyway: it costs neither time nor exactness.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from zhsenti.models.functions import lora_parts
+
+# Without VNNI two products are first summed in 16 bits and saturate there: 2 · 255 · 127 does, 2 · 255 · 63 does not.
+WEIGHT_STEPS = 127 if torch.cpu._is_vnni_supported() else 63
 
 
 class Int8:
@@ -64,7 +67,7 @@ class Int8Linear(nn.Module):
         if lora_A is not None and lora_B is not None:
             weight = weight + scale * (lora_B.detach() @ lora_A.detach())
         self.bias = base.bias
-        self.scales = weight.abs().amax(dim=1).clamp_(min=1e-12).div_(127)
+        self.scales = weight.abs().amax(dim=1).clamp_(min=1e-12).div_(WEIGHT_STEPS)
         packed = (weight / self.scales[:, None]).round_().to(torch.int8)
         self.packed = torch.ops.onednn.qlinear_prepack(packed, None)
         self.zero_points = torch.zeros(len(weight), dtype=torch.int64)
