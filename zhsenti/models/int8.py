@@ -2,7 +2,8 @@
 
 W8A8 dynamic quantisation (Dettmers et al. 2022, arXiv:2208.07339, without its outlier columns):
 y = s_x s_w (round(x / s_x) round(W / s_w)ᵀ) + b with s = max|row| / 127, and WEIGHT_STEPS for W. The product is
-oneDNN's, which torch carries. LoRA is added to W before the rounding that is made anyway: it costs neither time nor exactness.
+oneDNN's, which torch carries. LoRA is added to W before the rounding that is made anyway: it costs
+neither time nor exactness.
 """
 
 from __future__ import annotations
