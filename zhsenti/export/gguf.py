@@ -126,7 +126,7 @@ def modelfile(task: SentimentTask, word_ids: Sequence[list[int]]) -> str:
     whole = task.has_aspect or any(mark in task.template for mark in ("{{", '"""'))
     prompt = "{{ .Prompt }}" if whole else task.template.replace("{text}", "{{ .Prompt }}")
     return (
-        f"# ollama create 名字 -f {MODELFILE}；续写出的多半是标签词（{'、'.join(task.words)}），没有概率。\n"
+        f"# ollama create 名字 -f {MODELFILE}；续写出的不一定是标签词（{'、'.join(task.words)}），没有概率。\n"
         + ("# 任务的模板要由调用者填好，整段作为提示。\n" if whole else "")
         + f'FROM ./{MODEL}\nTEMPLATE """{prompt}"""\n'
         f"PARAMETER temperature 0\nPARAMETER num_predict {max(map(len, word_ids))}\n"
