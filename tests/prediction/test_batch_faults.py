@@ -111,6 +111,11 @@ def test_an_input_that_changes_meanwhile_gives_no_result(change, tmp_path):
     assert not output.exists()
 
 
+def test_an_input_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"没有这个数据文件.*nowhere\.csv"):
+        score(tmp_path / "nowhere.csv", tmp_path / "o.csv")
+
+
 # ── pipes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

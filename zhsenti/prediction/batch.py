@@ -64,7 +64,6 @@ class _Table:
         assert config.input is not None
         self.labels, self.constant, self.began = task.labels, config.aspect, time.monotonic()
         self.files, notes = ([], []) if config.input == "-" else find_inputs(config.input)
-        self.stamps = self._stamps()
         if self.files:
             first = open_rows(self.files[0])
             notes += first.content.notes
@@ -78,7 +77,7 @@ class _Table:
             about = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
             self.aspect = first.name(about)
         self.names = columns_of(chain([first], self._noted(self.files[1:], notes)))
-        self.left_out = Counter[str]()
+        self.stamps, self.left_out = self._stamps(), Counter[str]()
         self.original = unique_names(self.names)
         self.added = added_names(self.labels, self.original)
         for note in [*notes, f"文本列 {self.text}"]:
@@ -281,8 +280,9 @@ def _in_shards(
     files = tuple(path.absolute() for path in table.files)  # Ray's workers stand in another folder
     job = shards.Job(files, table.text, table.aspect, table.constant, tuple(table.labels), model)
     with shards.open_shards(job, output.absolute()) as work:
-        for path in (output, *([review] if review else [])):
-            remove_unfinished(path)
+        remove_unfinished(output)
+        if review and config.review_output is None:  # another one may be a second job's, too
+            remove_unfinished(review)
         if work.rows:
             print(f"  接着上次：已有 {work.rows:,} 行，共 {total:,} 行", file=sys.stderr)
         with _progress(work.rows, total) as advance:

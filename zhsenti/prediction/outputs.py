@@ -96,9 +96,11 @@ def remove_unfinished(path: Path) -> None:
 def json_writer(stream: Any, added: Sequence[str]) -> Write:
     """One object a line, each with its own row's names. Valid UTF-8 whatever the text: lone surrogates become "?"."""
 
+    ours = frozenset(added)
+
     def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
         # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
-        own = added if set(added).isdisjoint(names) else _apart(added, names)
+        own = added if ours.isdisjoint(names) else _apart(added, names)
         values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, found, strict=True))}
         line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
         stream.write(line.translate(_LINE_ENDS) + "\n")
