@@ -18,7 +18,7 @@ from zhsenti.config import InferenceConfig
 from zhsenti.data.read import read_table
 from zhsenti.errors import ConfigError, DataError
 from zhsenti.labels import SentimentTask
-from zhsenti.prediction import batch
+from zhsenti.prediction import table
 from zhsenti.prediction.batch import predict_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def score(path, output, load=KeywordPredictor, **flags):
 
 def piped(monkeypatch, content: str, **flags) -> str:
     """Standard output of a job whose standard input is ``content``."""
-    monkeypatch.setattr(batch, "standard_input", lambda: io.BufferedReader(io.BytesIO(content.encode())))
+    monkeypatch.setattr(table, "standard_input", lambda: io.BufferedReader(io.BytesIO(content.encode())))
     with redirect_stdout(io.StringIO()) as out:
         predict_file(InferenceConfig(input="-", **flags), SentimentTask(), KeywordPredictor)
     return out.getvalue()
