@@ -23,12 +23,12 @@ import numpy as np
 import psutil
 from common import ROOT, arguments, load_splits, report, write_rows
 
-from zhsenti.data.audit.checks import Audit
-from zhsenti.data.audit.suspects import suspicion
-from zhsenti.data.sources import DatasetSplits, Example
-from zhsenti.errors import exit_on_error
-from zhsenti.evaluation.audit import audit_splits
-from zhsenti.labels import SentimentTask
+from zhsenti.audit.checks import Audit
+from zhsenti.audit.command import audit_splits
+from zhsenti.audit.suspects import suspicion
+from zhsenti.core.errors import exit_on_error
+from zhsenti.data.split import DatasetSplits, Example
+from zhsenti.task import SentimentTask
 
 FLIP_SEEDS, FLIPPED, LOOKED_AT = range(5), 0.02, 0.05
 

@@ -19,11 +19,13 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from zhsenti.artifact import library_versions  # noqa: E402
-from zhsenti.config import DataConfig  # noqa: E402
-from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256  # noqa: E402
-from zhsenti.files import write_json  # noqa: E402
-from zhsenti.labels import SentimentTask  # noqa: E402
+from zhsenti.core.files import write_json  # noqa: E402
+from zhsenti.core.hashing import rows_sha256  # noqa: E402
+from zhsenti.core.provenance import library_versions  # noqa: E402
+from zhsenti.data.config import DataConfig  # noqa: E402
+from zhsenti.data.sources import load_dataset  # noqa: E402
+from zhsenti.data.split import DatasetSplits, Example  # noqa: E402
+from zhsenti.task import SentimentTask  # noqa: E402
 
 
 def arguments(description: str, limit: int, argv: list[str] | None) -> argparse.Namespace:
@@ -62,11 +64,12 @@ def fresh_adapter(model: str, folder: Path) -> str:
 
 def _make_adapter(model: str, folder: str) -> None:
     from zhsenti.artifact import Manifest, save_artifact
-    from zhsenti.config import TrainConfig
-    from zhsenti.labels import SentimentTask
     from zhsenti.methods import get_method
-    from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
+    from zhsenti.models.backbone import LoraOptions, Tokenizer
+    from zhsenti.models.precision import pick_precision
     from zhsenti.models.sources import resolve_model
+    from zhsenti.task import SentimentTask
+    from zhsenti.training.config import TrainConfig
 
     base, precision, config = resolve_model(model), pick_precision("auto"), TrainConfig()
     method = get_method("label_scoring")(SentimentTask(), Tokenizer(base.path))
@@ -159,7 +162,7 @@ def report(
             "command": f"python benchmarks/{name}.py --model {model} --limit {args.limit}{more}",
             "dataset": Path(args.dataset).name if Path(args.dataset).exists() else args.dataset,
             "n": len(rows),
-            "rows_sha256": rows_sha256(rows),
+            "rows_sha256": rows_sha256(row.cells for row in rows),
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "versions": library_versions(),

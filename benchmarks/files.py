@@ -37,12 +37,13 @@ from typing import Any
 import numpy as np
 from common import ROOT, arguments, fresh_adapter, load_splits, report
 
-from zhsenti.config import InferenceConfig
+from zhsenti.core.errors import exit_on_error
+from zhsenti.core.hashing import file_sha256
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
-from zhsenti.prediction.batch import predict_file
+from zhsenti.prediction.batch.job import predict_file
+from zhsenti.prediction.batch.shards import MANIFEST
+from zhsenti.prediction.config import InferenceConfig
 from zhsenti.prediction.predictor import SentimentPredictor
-from zhsenti.prediction.shards import MANIFEST, sha256_of
 
 MANY, FEW, KILLED = 1_000_000, 10_000, 600  # rows
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -50,15 +51,15 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 COUNTING = """
 import sys, torch
 from tests.fakes import KeywordPredictor
-from zhsenti.config import InferenceConfig
-from zhsenti.labels import SentimentTask
-from zhsenti.prediction.batch import predict_file
+from zhsenti.prediction.config import InferenceConfig
+from zhsenti.task import SentimentTask
+from zhsenti.prediction.batch.job import predict_file
 predict_file(InferenceConfig(input=sys.argv[1], output=sys.argv[2]), SentimentTask(), KeywordPredictor)
 print(open("/proc/self/status").read())
 """
 # The command itself.
 SMALL_WINDOWS = """
-from zhsenti.prediction import records, shards
+from zhsenti.prediction.batch import records, shards
 records.WINDOW_ROWS, shards.SHARD_SECONDS = 32, 0.0
 from zhsenti.cli import run
 run()
@@ -79,7 +80,7 @@ def share_of_core(adapter: str, model: str, texts: list[str], folder: Path) -> d
     import pyarrow.parquet
 
     source, output = folder / "share.csv", folder / "share.parquet"
-    predictor = SentimentPredictor(adapter, model_name=model)
+    predictor = SentimentPredictor.from_folder(adapter, model_name=model)
     predictor.predict_batch(texts[:8])  # warm-up
 
     def core(half: list[str]) -> list[tuple[float, ...]]:
@@ -157,10 +158,10 @@ def killed(adapter: str, model: str, texts: list[str], kills: int, folder: Path)
             print(f"  杀死 {len(shards)} 次，已存 {there} 块", flush=True)
         else:
             finish(run)
-            equal.append(sha256_of(output) == sha256_of(whole))
+            equal.append(file_sha256(output) == file_sha256(whole))
             output.unlink()
     finish(start(output))
-    equal.append(sha256_of(output) == sha256_of(whole))
+    equal.append(file_sha256(output) == file_sha256(whole))
     return {"undisturbed_s": usual, "shards_left_by_kills": shards, "results_equal": equal}
 
 

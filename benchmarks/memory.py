@@ -17,8 +17,8 @@ from typing import Any
 from common import arguments, load_splits, report
 from training import RANK, SEED, training_run
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
 from zhsenti.training.plan import MICRO_TOKENS, Shape, memory_bytes
 
 PLANS: dict[str, list[str]] = {

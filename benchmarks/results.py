@@ -21,8 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from zhsenti.errors import exit_on_error
-from zhsenti.files import write_json
+from zhsenti.core.errors import exit_on_error
+from zhsenti.core.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = (

@@ -21,9 +21,9 @@ from common import arguments, load_splits, report
 from training import ACCUMULATION, BATCH, RANK, SEED, sentiment_trainer
 from transformers import set_seed
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
-from zhsenti.methods.base import Encoded
+from zhsenti.methods.prompt import Encoded
 from zhsenti.models.backbone import LoraOptions
 from zhsenti.prediction.predictor import SentimentPredictor
 from zhsenti.training.batching import LengthBucketSampler

@@ -25,9 +25,10 @@ from common import arguments, load_splits, peak_flops, report
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
-from zhsenti.models.backbone import load_config, pick_device
+from zhsenti.models.backbone import load_config
+from zhsenti.models.precision import pick_device
 from zhsenti.prediction.predictor import SentimentPredictor
 from zhsenti.training.plan import Shape
 
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def load(precision: str) -> SentimentPredictor:
         if own.adapter:
-            return SentimentPredictor(own.adapter, model_name=args.model, precision=precision)
+            return SentimentPredictor.from_folder(own.adapter, model_name=args.model, precision=precision)
         return SentimentPredictor.from_base(args.model, precision=precision)
 
     systems = {"zhsenti": load("auto")}

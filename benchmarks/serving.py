@@ -32,8 +32,8 @@ import numpy as np
 import psutil
 from common import arguments, fresh_adapter, load_splits, report
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
 
 SATURATED = 64  # clients
 OVERLOAD = 10
@@ -48,7 +48,7 @@ def core(pipe: Any, adapter: str, model: str, texts: list[str]) -> None:
     """Seconds of ``predict_batch`` of all texts, for every message."""
     from zhsenti.prediction.predictor import SentimentPredictor
 
-    predictor = SentimentPredictor(adapter, model_name=model)
+    predictor = SentimentPredictor.from_folder(adapter, model_name=model)
     predictor.predict_batch(texts[:8])  # warm-up
     pipe.send("ready")
     while pipe.recv():

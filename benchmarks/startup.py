@@ -20,8 +20,8 @@ from statistics import median
 
 from common import ROOT, arguments, load_splits, report, write_rows
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
 from zhsenti.models.sources import resolve_model
 
 BARE = """

@@ -36,13 +36,15 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.errors import exit_on_error
-from zhsenti.labels import SentimentTask
 from zhsenti.methods import get_method
-from zhsenti.methods.base import Encoded, Scorer
-from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, load_config, pick_device, pick_precision, unwrap
+from zhsenti.methods.base import Scorer
+from zhsenti.methods.prompt import Encoded
+from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, unwrap
+from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import resolve_model
+from zhsenti.task import SentimentTask
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.loop import SentimentTrainer
 from zhsenti.training.plan import MICRO_TOKENS, Shape, training_flops
@@ -225,7 +227,7 @@ class Bench:
 
 def executed_flops(shape: Shape, scorer: Scorer, items: list[Encoded]) -> float:
     """Products zhsenti really makes for one update: each node once, the last layer's non-keys only where read."""
-    from zhsenti.methods.base import token_batches
+    from zhsenti.methods.prompt import token_batches
 
     layer, total = shape.dense / shape.layers, 0.0
     keys = 2 * shape.hidden * shape.keys

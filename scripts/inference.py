@@ -1,12 +1,6 @@
-"""Predict with a trained adapter. Thin: the work is in zhsenti/prediction/command.py."""
+"""Alias of ``zhsenti predict``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from zhsenti.errors import exit_on_error
-from zhsenti.prediction.command import main
+from zhsenti.cli import run
 
 if __name__ == "__main__":
-    sys.exit(exit_on_error(main))
+    run("predict")

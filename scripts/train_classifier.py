@@ -1,12 +1,6 @@
-"""Train a classifier head. Thin: the work is in zhsenti/training/run.py."""
+"""Alias of ``zhsenti train --method classifier_head``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from zhsenti.errors import exit_on_error
-from zhsenti.training.run import main
+from zhsenti.cli import run
 
 if __name__ == "__main__":
-    sys.exit(exit_on_error(lambda argv: main(argv, "classifier_head")))
+    run("train", "--method", "classifier_head")

@@ -1,12 +1,6 @@
-"""Train by label scoring. Thin: the work is in zhsenti/training/run.py."""
+"""Alias of ``zhsenti train --method label_scoring``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from zhsenti.errors import exit_on_error
-from zhsenti.training.run import main
+from zhsenti.cli import run
 
 if __name__ == "__main__":
-    sys.exit(exit_on_error(lambda argv: main(argv, "label_scoring")))
+    run("train", "--method", "label_scoring")

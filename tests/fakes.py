@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from zhsenti.artifact import MANIFEST, WEIGHTS, Manifest, load_manifest, seal
-from zhsenti.labels import SentimentTask
+from zhsenti.artifact import MANIFEST, WEIGHTS, Manifest, open_artifact, seal
+from zhsenti.task import SentimentTask
 
 GOOD, BAD = ("很好", "不错", "满意", "喜欢"), ("很差", "太吵", "失望", "退货")
 
@@ -66,7 +66,7 @@ class KeywordPredictor:
 def write_adapter(
     folder: Path, data: dict | None = None, task: SentimentTask | None = None, weights: bytes = b"some"
 ) -> Manifest:
-    """A sealed adapter folder that ``load_manifest`` accepts; ``weights`` are the bytes of the only LoRA pair."""
+    """A sealed adapter folder that ``open_artifact`` accepts; ``weights`` are the bytes of the only LoRA pair."""
     folder.mkdir(parents=True)
     pair = np.frombuffer(weights.ljust(-(-len(weights) // 4) * 4), dtype=np.float32)
     name = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -86,4 +86,4 @@ def write_adapter(
         "format": 1,
     }
     seal(folder, MANIFEST, values)
-    return load_manifest(folder)
+    return open_artifact(folder).manifest

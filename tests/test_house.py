@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import graphlib
 import os
 import subprocess
 import sys
@@ -12,31 +13,82 @@ from pathlib import Path
 import pytest
 
 import zhsenti
-from zhsenti.config import EvalConfig, InferenceConfig, TrainConfig, parse
-from zhsenti.errors import ConfigError, exit_on_error
-from zhsenti.labels import SentimentTask
+from zhsenti.core.errors import ConfigError, exit_on_error
+from zhsenti.core.flags import parse
+from zhsenti.evaluation.config import EvalConfig
+from zhsenti.methods import METHODS
+from zhsenti.prediction.config import InferenceConfig
+from zhsenti.task import SentimentTask
+from zhsenti.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
-    "errors", "files", "labels", "config", "data", "models", "methods", "artifact", "training", "prediction",
-    "evaluation", "serving", "export", "doctor", "cli", "__main__",
+    "core", "task", "data", "models", "methods", "artifact", "training", "prediction", "audit", "evaluation", "serving",
+    "export", "doctor", "cli", "__main__",
 ]  # fmt: skip
+PACKAGE = ROOT / "zhsenti"
+
+
+def imports(path):
+    """Dotted names of zhsenti's own modules that the file imports, wherever in it, also for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "zhsenti":
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (ROOT / whole.replace(".", "/")).with_suffix(".py").is_file()
+                is_package = (ROOT / whole.replace(".", "/")).is_dir()
+                found.add(whole if is_module or is_package else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "zhsenti"}
+    return found - {"zhsenti"}
+
+
+def modules():
+    """Dotted name and path of every module; a package's ``__init__`` has the package's name."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
 def test_imports_point_one_way():
     upward = []
-    for path in sorted((ROOT / "zhsenti").rglob("*.py")):
-        layer = path.relative_to(ROOT / "zhsenti").parts[0].removesuffix(".py")
-        if layer == "__init__":
+    for name, path in modules():
+        if name == "zhsenti":
+            continue
+        layer = name.split(".")[1]
+        for module in imports(path):
+            if ORDER.index(module.split(".")[1]) > ORDER.index(layer):
+                upward.append(f"{name} -> {module}")
+    assert not upward
+
+
+def test_no_two_neighbours_import_each_other():
+    """In every folder: a module or a folder that another one imports, however far round, does not import that one."""
+    arrows = {}
+    for name, path in modules():
+        for module in imports(path):
+            ours, theirs = name.split("."), module.split(".")
+            depth = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+            if depth is not None:
+                arrows.setdefault(".".join(ours[: depth + 1]), set()).add(".".join(theirs[: depth + 1]))
+    sorter = graphlib.TopologicalSorter(arrows)
+    sorter.prepare()  # raises CycleError, which names the round
+
+
+def test_nothing_outside_methods_names_a_method():
+    names = {name for method in map(METHODS.load, METHODS) for name in (method.name, method.__name__)}
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.is_relative_to(PACKAGE / "methods"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
-            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for module in modules:
-                parts = (module or "").split(".")
-                if parts[0] == "zhsenti" and len(parts) > 1 and ORDER.index(parts[1]) > ORDER.index(layer):
-                    upward.append(f"{path.name} -> {module}")
-    assert not upward
+            if isinstance(node, (ast.Name, ast.Attribute)):
+                said = node.id if isinstance(node, ast.Name) else node.attr
+            else:
+                said = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            found += [f"{path.name}: {name}" for name in names if name in said and "experiments/" not in said]
+    assert not found
 
 
 def test_public_names_are_frozen():
@@ -91,12 +143,12 @@ def test_values_no_run_can_use_are_refused(flag):
 
 
 def test_every_yaml_is_runnable_and_says_so():
-    found = sorted((ROOT / "configs").rglob("*.yaml"))
+    found = sorted((PACKAGE / "configs").rglob("*.yaml"))
     assert len(found) >= 4
     for path in found:
         head = path.read_text(encoding="utf-8").splitlines()[:2]
         assert head[0].startswith("# "), path
-        assert f"configs/{path.name}" in head[1], path
+        assert f"--config {path.stem}" in head[1], path
         config, _ = parse(TrainConfig, ["--config", str(path)], "")
         config.resolved_task()
 

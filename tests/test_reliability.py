@@ -26,13 +26,15 @@ from safetensors.torch import load, save
 
 from tests.data.test_read import write_xlsx
 from tests.models.test_hostile import save_adapter
-from zhsenti import cli, files
+from zhsenti import cli
 from zhsenti.artifact import seal
-from zhsenti.errors import exit_on_error
-from zhsenti.evaluation import audit
+from zhsenti.audit import command as audit
+from zhsenti.core import files
+from zhsenti.core.errors import exit_on_error
+from zhsenti.core.hashing import json_sha256
 from zhsenti.prediction import command
 from zhsenti.training import run as training
-from zhsenti.training.checkpoints import MARK, SECTIONS, _sha256, checkpoints, read_mark
+from zhsenti.training.checkpoints import MARK, SECTIONS, checkpoints, read_mark
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -486,7 +488,7 @@ def of_mark(**changes: object) -> Callable[[Path], object]:
         values = read_mark(folder) | changes
         identity = values["identity"]
         with contextlib.suppress(TypeError, KeyError):
-            values["hashes"] = {key: _sha256(identity[key]) for key in SECTIONS}
+            values["hashes"] = {key: json_sha256(identity[key]) for key in SECTIONS}
         (folder / MARK).write_text(json.dumps(values), encoding="utf-8")
 
     return change

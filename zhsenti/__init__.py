@@ -10,15 +10,15 @@ __all__ = ["Prediction", "SentimentPredictor", "SentimentTask", "ZhsentiError", 
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
-    from zhsenti.errors import ZhsentiError
-    from zhsenti.labels import SentimentTask
+    from zhsenti.core.errors import ZhsentiError
     from zhsenti.prediction.predictor import Prediction, SentimentPredictor
+    from zhsenti.task import SentimentTask
 
 _HOMES = {
     "Prediction": "zhsenti.prediction.predictor",
     "SentimentPredictor": "zhsenti.prediction.predictor",
-    "SentimentTask": "zhsenti.labels",
-    "ZhsentiError": "zhsenti.errors",
+    "SentimentTask": "zhsenti.task",
+    "ZhsentiError": "zhsenti.core.errors",
 }
 
 

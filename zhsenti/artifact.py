@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhsenti import __version__
-from zhsenti.errors import ArtifactError, ConfigError
-from zhsenti.files import swap_in, sync_folder, write_json
-from zhsenti.labels import SentimentTask
-from zhsenti.models.adapter_check import CONFIG, WEIGHTS, check_adapter
-from zhsenti.models.embedded import file_sha256
+from zhsenti.core.errors import ArtifactError, ConfigError
+from zhsenti.core.files import swap_in, sync_folder, write_json
+from zhsenti.core.hashing import file_sha256
+from zhsenti.core.paths import user_path
+from zhsenti.core.provenance import library_versions
+from zhsenti.models.adapter_check import CONFIG, WEIGHTS, SavedAdapter, open_adapter
+from zhsenti.models.precision import SCORING_PRECISIONS
 from zhsenti.models.untrusted import is_pickle, read_json, refuse_code, refuse_name
+from zhsenti.task import SentimentTask
 
 MANIFEST = "zhsenti.json"
 FORMAT = 1
@@ -30,10 +31,18 @@ CARD = "README.md"  # for people, who may edit it: not sealed
 
 @dataclass(frozen=True)
 class Manifest:
-    """method  registry key;  base  which backbone (requested, model_id, source, revision, precision, quantised)
-    data  what it was trained on (name, sha256, how to load it again);  training  settings and result
-    calibration  ``temperature`` that predictions are divided by (none: 1) and how it was fitted, set by an evaluation
-    versions  of the libraries that wrote it;  files  name -> SHA-256 of every other file in the folder but the card.
+    """What a saved folder says of itself.
+
+    Attributes:
+        method: Registry key of its method.
+        task: What is asked of the model.
+        base: Which backbone: requested, model_id, source, revision, precision, use_qlora.
+        data: What it was trained on: name, sha256, how to load it again.
+        training: Settings and result.
+        calibration: ``temperature`` that predictions are divided by (none: 1) and how an evaluation fitted it.
+        versions: Of the libraries that wrote it.
+        files: Name -> SHA-256 of every other file in the folder but the card.
+        format: Of the manifest.
     """
 
     method: str
@@ -52,26 +61,19 @@ class Manifest:
         return float(self.calibration.get("temperature", 1.0))
 
 
-def library_versions() -> dict[str, str]:
-    from importlib import metadata
+@dataclass(frozen=True)
+class Artifact:
+    """A saved folder that has been opened and has passed every check; only ``open_artifact`` makes one.
 
-    names = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors")
-    return {"zhsenti": __version__, **{name: metadata.version(name) for name in names}}
+    Attributes:
+        folder: Where it lies.
+        manifest: What it says of itself.
+        adapter: Its LoRA, and what its weights file holds.
+    """
 
-
-def check_writable(output_dir: Path) -> None:
-    """Raises ConfigError when ``output_dir`` can be neither made nor written; leaves nothing behind."""
-    probe = output_dir.absolute()
-    try:
-        while not os.path.lexists(probe):
-            probe = probe.parent
-        if not probe.is_dir():
-            raise NotADirectoryError(f"{probe} 是文件")
-        with tempfile.TemporaryDirectory(prefix=".zhsenti-", dir=probe):  # asking for permission is not enough
-            pass
-    except OSError as error:
-        found = f"{probe} 不可写（{error.strerror or error}）"
-        raise ConfigError(f"不能写入输出目录 {output_dir}", found=found, todo="换一个 --output_dir。") from error
+    folder: Path
+    manifest: Manifest
+    adapter: SavedAdapter
 
 
 def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
@@ -90,8 +92,14 @@ def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
 
 
 def store_calibration(folder: Path, calibration: dict[str, Any]) -> None:
-    """Write ``calibration`` into the folder's manifest, atomically; all else in it stays. Raises ArtifactError."""
-    load_manifest(folder)  # never touches a folder that is not whole
+    """Write ``calibration`` into the folder's manifest, atomically; all else in it stays.
+
+    The folder is opened again: an evaluation takes long, and what is not whole any more is not touched.
+
+    Raises:
+        ArtifactError: The folder is not whole.
+    """
+    open_artifact(folder)
     values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     write_json(folder / MANIFEST, {**values, "calibration": calibration})
 
@@ -147,14 +155,17 @@ def compare_with_live(network: Any, saved: dict[str, Any], folder: Path) -> None
         )
 
 
-def load_manifest(folder: str | Path) -> Manifest:
+def open_artifact(folder: str | Path) -> Artifact:
     """Read and check a saved folder, which may come from a stranger: nothing in it is used before all of it passed.
 
+    Every file is hashed once and every header read once; whoever needs more of the folder is given the ``Artifact``.
     Not checked here: whether the adapter fits its base, and its values (``load_adapter`` does that when it loads them).
-    Raises ArtifactError saying what is missing, changed, from a newer version, or not for use.
+
+    Raises:
+        ArtifactError: Something is missing, changed, from a newer version, or not for use; the message says what.
     """
-    folder = Path(folder)
-    train = "先训练：python scripts/train_label_scoring.py，或检查 --model_path。"
+    folder = user_path(str(folder))
+    train = "先训练：zhsenti train，或检查 --model_path。"
     if not folder.is_dir():
         raise ArtifactError(f"没有这个适配器文件夹：{folder}", todo=train)
     path = folder / MANIFEST
@@ -182,8 +193,8 @@ def load_manifest(folder: str | Path) -> Manifest:
     with _refusing(f"{folder} 里有不该有的文件", "移走它们：清单里没有，谁放的、做什么用都不知道。"):
         _refuse_unlisted(folder, manifest.files)
     with _refusing(f"{folder} 里的适配器不能用", "重新训练或从备份恢复；不要用来历不明的文件夹。"):
-        check_adapter(folder, len(manifest.task.labels))
-    return manifest
+        adapter = open_adapter(folder)
+    return Artifact(folder, manifest, adapter)
 
 
 @contextmanager
@@ -231,7 +242,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "base.use_qlora": (bool,),
 }
 _NEEDED = ("method", "task", "base", "base.model_id", "base.revision", "files")
-PRECISIONS = ("auto", "bf16", "fp16", "fp32", "int8")
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -251,8 +261,8 @@ def _read_manifest(path: Path) -> Manifest:
     for key in ("model_id", "revision"):  # shown to people, and the name of what is fetched
         if not base[key].isprintable() or not 0 < len(base[key]) <= 4096:
             raise ValueError(f"base.{key} = {base[key][:80]!r}，不是名字")
-    if base.get("precision", "auto") not in PRECISIONS:
-        raise ValueError(f"base.precision = {base['precision'][:80]!r}，期望 {'、'.join(PRECISIONS)}")
+    if base.get("precision", "auto") not in SCORING_PRECISIONS:
+        raise ValueError(f"base.precision = {base['precision'][:80]!r}，期望 {'、'.join(SCORING_PRECISIONS)}")
     lists = [task.get("labels", []), task.get("words", []), *task.get("aliases", {}).values()]
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         raise ValueError("task 的 labels、words、aliases 要是文字的列表")

@@ -7,11 +7,12 @@ import importlib
 import sys
 
 from zhsenti import __version__
-from zhsenti.errors import ConfigError, exit_on_error
+from zhsenti.core.errors import ConfigError, exit_on_error
 
 COMMANDS = {
+    "train": ("zhsenti.training.command:main", "微调：标签打分或分类头，LoRA 或 QLoRA；断了能接着跑"),
     "doctor": ("zhsenti.doctor.command:main", "检查这台机器：环境、显卡、内存、网络、缓存，以及怎么办"),
-    "audit": ("zhsenti.evaluation.audit:main", "检查数据：泄漏、重复、错标、捷径（训练之前）"),
+    "audit": ("zhsenti.audit.command:main", "检查数据：泄漏、重复、错标、捷径（训练之前）"),
     "evaluate": ("zhsenti.evaluation.command:main", "评估适配器，与基线比较，写成报告"),
     "predict": ("zhsenti.prediction.command:main", "预测一句，或文件里的每一行；也能在集群上"),
     "serve": ("zhsenti.serving.command:main", "HTTP 服务：API 和网页"),
@@ -53,6 +54,6 @@ def _help() -> str:
     )
 
 
-def run() -> None:
-    """The console script."""
-    sys.exit(exit_on_error(main, sys.argv[1:]))
+def run(*before: str) -> None:
+    """The console script; ``before`` are words that an alias puts in front of what was typed."""
+    sys.exit(exit_on_error(main, [*before, *sys.argv[1:]]))

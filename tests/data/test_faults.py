@@ -17,13 +17,14 @@ import pytest
 
 from tests.data.test_read import write_xlsx
 from tests.fakes import KeywordPredictor
-from zhsenti.config import DataConfig, InferenceConfig
+from zhsenti.core.errors import DataError
 from zhsenti.data import read, sniff
+from zhsenti.data.config import DataConfig
 from zhsenti.data.read import open_rows, read_table
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import DataError
-from zhsenti.labels import SentimentTask
-from zhsenti.prediction.batch import predict_file
+from zhsenti.prediction.batch.job import predict_file
+from zhsenti.prediction.config import InferenceConfig
+from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = [(f"第{i}家酒店{'很好' if i % 2 else '很差'}", i % 2) for i in range(60)]

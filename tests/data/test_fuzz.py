@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zhsenti.config import DataConfig
+from zhsenti.core.errors import DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.read import open_rows, read_table
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import DataError
-from zhsenti.labels import SentimentTask
-from zhsenti.prediction import records
-from zhsenti.prediction.outputs import json_writer
-from zhsenti.prediction.records import Question
+from zhsenti.prediction.batch import records
+from zhsenti.prediction.batch.outputs import json_writer
+from zhsenti.prediction.batch.records import Question
+from zhsenti.task import SentimentTask
 
 pytestmark = pytest.mark.fuzz
 
@@ -142,7 +142,7 @@ def test_no_good_row_is_lost_among_faults(folder, pieces, quoting):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    from zhsenti.methods.base import PromptEncoder
+    from zhsenti.methods.prompt import PromptEncoder
     from zhsenti.models.backbone import Tokenizer
 
     return PromptEncoder(SentimentTask(max_length=48), Tokenizer(tiny_model))

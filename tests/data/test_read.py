@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.config import DataConfig
+from zhsenti.core.errors import DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.read import read_table
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import DataError
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 ROWS = [(f"第{i}家酒店的房间{'很干净' if i % 2 else '很脏'}，“下次”再说", i % 2) for i in range(60)]
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.config import DataConfig
+from zhsenti.core.errors import DataError
 from zhsenti.data import sources
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import Example, normalise, sample, stratified_split
-from zhsenti.errors import DataError
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 TEXT = st.text(st.sampled_from("好坏酒店，。！ 　Ａa1😀"), min_size=1, max_size=4)
 EXAMPLES = st.lists(st.builds(Example, text=TEXT, label=st.integers(0, 2)), min_size=1, max_size=150)

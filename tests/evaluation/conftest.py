@@ -9,10 +9,10 @@ import pytest
 from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from whole import HOSTILE
 
-from zhsenti.config import DataConfig
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 
 @pytest.fixture(scope="module")

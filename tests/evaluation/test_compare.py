@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from fakes import KeywordPredictor
 
-from zhsenti.data.sources import Example
-from zhsenti.errors import DataError, ModelError
+from zhsenti.core.errors import DataError, ModelError
+from zhsenti.data.split import Example
 from zhsenti.evaluation.baselines import Context, System, adapter_system, build_baselines
 from zhsenti.evaluation.compare import compare, compare_pairs, holm, paired_difference, slices
 from zhsenti.evaluation.schema import ComparisonFile, Provenance, read, write
 from zhsenti.evaluation.scoring import CHUNK, EvalRows, cache_key
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 TASK = SentimentTask()
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.evaluation.confidence import (
+from zhsenti.evaluation.sections.confidence import (
     BINS,
     coverage_curve,
     ece,

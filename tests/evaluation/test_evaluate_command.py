@@ -13,18 +13,14 @@ from fakes import KeywordPredictor, write_adapter
 from rich.cells import cell_len
 from rich.console import Console
 
-from zhsenti.config import DataConfig, EvalConfig
+from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import ArtifactError, ConfigError, DataError, exit_on_error
 from zhsenti.evaluation import command
 from zhsenti.evaluation import rows as rows_module
-from zhsenti.evaluation.schema import (
-    ComparisonFile,
-    MetricsFile,
-    Scores,
-    read,
-)
-from zhsenti.labels import SentimentTask
+from zhsenti.evaluation.config import EvalConfig
+from zhsenti.evaluation.schema import ComparisonFile, MetricsFile, Scores, read
+from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,14 +116,14 @@ def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, 
         config = EvalConfig(model_path=str(tmp_path / "lora_adapter"))
         config = replace(config, **{flags[i][2:]: flags[i + 1] for i in range(0, len(flags), 2)})
         config = replace(config, seed=int(config.seed))
-        data = rows_module.load_eval_data(config, command.load_manifest(config.model_path))
+        data = rows_module.load_eval_data(config, command.open_artifact(config.model_path).manifest)
         assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
 
 
 def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predictor):
     """On other data, a row the adapter was trained on is not clean, although it is not in that data's train."""
     trained_on(tmp_path / "lora_adapter", csv)
-    manifest = command.load_manifest(tmp_path / "lora_adapter")
+    manifest = command.open_artifact(tmp_path / "lora_adapter").manifest
     learnt = load_dataset(DataConfig(dataset=str(csv)), SentimentTask()).train[:30]
     other = tmp_path / "other.csv"
     fresh = [f"全新的一句{i},{i % 2}" for i in range(60)]
@@ -150,7 +146,7 @@ def test_another_adapters_cut_of_the_same_data_leaks_too(tmp_path, csv):
     """Its seed put this cut's test rows into its training rows."""
     trained_on(tmp_path / "lora_adapter", csv)
     trained_on(tmp_path / "other", csv, seed=7)
-    mine, other = (command.load_manifest(tmp_path / name) for name in ("lora_adapter", "other"))
+    mine, other = (command.open_artifact(tmp_path / name).manifest for name in ("lora_adapter", "other"))
     alone = rows_module.load_eval_data(EvalConfig(), mine)
     beside = rows_module.load_eval_data(EvalConfig(), mine, [other])
     assert all(alone.leak_free)
@@ -167,7 +163,7 @@ def test_dev_rows_that_are_in_test_fit_no_temperature(tmp_path):
         lines = "".join(f"{text * 3}这间房,{i % 2}\n" for i, text in enumerate(texts))
         (folder / f"{name}.csv").write_text("text,label\n" + lines, encoding="utf-8")
     trained_on(tmp_path / "lora_adapter", folder)
-    data = rows_module.load_eval_data(EvalConfig(), command.load_manifest(tmp_path / "lora_adapter"))
+    data = rows_module.load_eval_data(EvalConfig(), command.open_artifact(tmp_path / "lora_adapter").manifest)
     assert [row.text[0] for row in data.dev] == ["戊"]
 
 
@@ -188,7 +184,7 @@ def test_the_adapter_is_judged_without_its_stored_temperature(monkeypatch):
 
 def test_baselines_fit_on_the_rows_the_adapter_saw(tmp_path, csv):
     trained_on(tmp_path / "lora_adapter", csv)
-    manifest = command.load_manifest(tmp_path / "lora_adapter")
+    manifest = command.open_artifact(tmp_path / "lora_adapter").manifest
     manifest = replace(manifest, training={"settings": {"max_train_samples": 20}})
     assert len(rows_module.load_eval_data(EvalConfig(), manifest).train) == 20
     assert len(rows_module.load_eval_data(EvalConfig(max_train_samples=40), manifest).train) == 40

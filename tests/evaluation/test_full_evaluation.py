@@ -16,21 +16,14 @@ from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from pyarrow import parquet
 from whole import run
 
-from zhsenti.artifact import load_manifest, store_calibration
-from zhsenti.config import DataConfig
-from zhsenti.data.audit.findings import Audit
+from zhsenti.artifact import open_artifact, store_calibration
+from zhsenti.audit.findings import Audit
+from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import ConfigError, DataError
 from zhsenti.evaluation import command
-from zhsenti.evaluation.schema import (
-    ComparisonFile,
-    ConfidenceFile,
-    ErrorsFile,
-    MetricsFile,
-    RobustnessFile,
-    read,
-)
-from zhsenti.labels import SentimentTask
+from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, ErrorsFile, MetricsFile, RobustnessFile, read
+from zhsenti.task import SentimentTask
 
 
 def test_every_file_is_there_typed_and_agrees(adapter, data, predictor):
@@ -93,7 +86,7 @@ def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
     out = run(adapter, "--perturbation_samples", "20")
     before = (out / "robustness_result.json").read_bytes()
     predictor.calls.clear()
-    monkeypatch.setattr("zhsenti.evaluation.audit.audit_splits", lambda *a, **k: pytest.fail("audited again"))
+    monkeypatch.setattr("zhsenti.audit.command.audit_splits", lambda *a, **k: pytest.fail("audited again"))
     run(adapter, "--perturbation_samples", "20")
     assert predictor.calls == []
     old, new = json.loads(before), json.loads((out / "robustness_result.json").read_bytes())
@@ -104,7 +97,7 @@ def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
 def test_the_temperature_goes_into_the_adapter(adapter, predictor):
     out = run(adapter)
     found = read(out / "confidence_analysis.json", ConfidenceFile)
-    manifest = load_manifest(adapter)
+    manifest = open_artifact(adapter).manifest
     assert found.stored_in_adapter
     assert manifest.temperature == found.temperature
     assert manifest.calibration["n"] == 200
@@ -128,7 +121,7 @@ def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, t
     found = read(out / "confidence_analysis.json", ConfidenceFile)
     assert not found.stored_in_adapter
     assert found.notes
-    assert load_manifest(adapter).calibration == {}
+    assert open_artifact(adapter).manifest.calibration == {}
     assert "没有存进适配器" in (out / "report.html").read_text(encoding="utf-8")
     assert (adapter / "README.md").exists() == (flags[0] == "--precision")
 
@@ -137,9 +130,9 @@ def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adap
     def refuse(*args):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("zhsenti.evaluation.stages.store_calibration", refuse)
-    monkeypatch.setattr("zhsenti.evaluation.card.write_text", refuse)
-    monkeypatch.setattr("zhsenti.evaluation.report.write_card", lambda path, *rest: path.write_text("卡"))
+    monkeypatch.setattr("zhsenti.evaluation.sections.stages.store_calibration", refuse)
+    monkeypatch.setattr("zhsenti.evaluation.report.card.write_text", refuse)
+    monkeypatch.setattr("zhsenti.evaluation.report.write.write_card", lambda path, *rest: path.write_text("卡"))
     out = run(adapter)
     assert "没能存进" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
     assert (out / "report.html").is_file()
@@ -159,7 +152,7 @@ def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor, ca
 
 def test_other_adapters_are_scored_on_the_same_rows(adapter, predictor, monkeypatch):
     other = adapter.parent / "other"
-    write_adapter(other, load_manifest(adapter).data, weights=b"other weights")
+    write_adapter(other, open_artifact(adapter).manifest.data, weights=b"other weights")
     weak = KeywordPredictor(strength=0.0)
     monkeypatch.setattr(command, "load_predictor", lambda config, path: weak if path == str(other) else predictor)
     out = run(adapter, "--other_adapters", str(other), "--baselines", "none")

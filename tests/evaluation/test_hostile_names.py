@@ -7,10 +7,10 @@ import csv
 from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from whole import run
 
-from zhsenti.config import DataConfig
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 LABELS = ("../../差", "/etc/好")
 COLUMN = "../../outside"

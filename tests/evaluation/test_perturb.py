@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from opencc import OpenCC
 from pypinyin import lazy_pinyin
 
-from zhsenti.evaluation import perturb as module
-from zhsenti.evaluation.perturb import KEPT, NEUTRAL_EMOJI, PERTURBATIONS, perturb
+from zhsenti.evaluation.sections import perturb as module
+from zhsenti.evaluation.sections.perturb import KEPT, NEUTRAL_EMOJI, PERTURBATIONS, perturb
 
 REVIEW = "房间很干净，前台态度也好，就是隔音不太好。价格300元，含2份早餐！"
 ANY_TEXT = st.text(

@@ -10,12 +10,12 @@ import pytest
 from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from whole import HOSTILE, run
 
-from zhsenti.artifact import load_manifest
-from zhsenti.config import DataConfig
-from zhsenti.data.audit.findings import masked
+from zhsenti.artifact import open_artifact
+from zhsenti.audit.findings import masked
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
-from zhsenti.evaluation.report import coloured, ends
+from zhsenti.evaluation.report.write import coloured, ends
 from zhsenti.evaluation.schema import (
     ComparisonFile,
     ConfidenceFile,
@@ -25,7 +25,7 @@ from zhsenti.evaluation.schema import (
     Unit,
     read,
 )
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 
 class Page(HTMLParser):
@@ -191,11 +191,11 @@ def test_the_card_is_in_the_hubs_form_and_never_replaces_a_persons(adapter, pred
     (adapter / "README.md").write_text("我自己写的", encoding="utf-8")
     run(adapter)
     assert (adapter / "README.md").read_text(encoding="utf-8") == "我自己写的"
-    assert load_manifest(adapter)
+    assert open_artifact(adapter).manifest
 
 
 def test_without_a_chinese_font_pictures_are_english_and_the_page_chinese(adapter, predictor, monkeypatch, recwarn):
-    monkeypatch.setattr("zhsenti.evaluation.plots.chinese_font", lambda: None)
+    monkeypatch.setattr("zhsenti.evaluation.report.pictures.chinese_font", lambda: None)
     said = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_ylabel", lambda self, label, **_: said.append(label))
     out = run(adapter, "--perturbation_samples", "5", "--challenge", "none", "--audit", "false", "--baselines", "none")

@@ -10,13 +10,14 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.fakes import KeywordPredictor
-from zhsenti.config import DataConfig
+from zhsenti.core.errors import DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import Example, normalise
-from zhsenti.errors import DataError
 from zhsenti.evaluation.baselines import polar_classes
-from zhsenti.evaluation.perturb import PERTURBATIONS
-from zhsenti.evaluation.robustness import (
+from zhsenti.evaluation.schema import Challenge, FlipRate
+from zhsenti.evaluation.sections.perturb import PERTURBATIONS
+from zhsenti.evaluation.sections.robustness import (
     CATEGORIES,
     CHALLENGE,
     COLUMNS,
@@ -29,8 +30,7 @@ from zhsenti.evaluation.robustness import (
     load_challenge,
     perturbed_rows,
 )
-from zhsenti.evaluation.schema import Challenge, FlipRate
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 LABELS = ("负面", "正面")
 NEGATIVE, POSITIVE = np.log([0.9, 0.1]), np.log([0.2, 0.8])

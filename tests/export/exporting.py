@@ -21,13 +21,14 @@ import pytest
 
 from zhsenti import SentimentPredictor, cli
 from zhsenti.artifact import Manifest, broken_files, save_artifact
-from zhsenti.errors import exit_on_error
+from zhsenti.core.errors import exit_on_error
 from zhsenti.export.formats import MARK
-from zhsenti.labels import SentimentTask
 from zhsenti.methods import METHODS, get_method
 from zhsenti.methods.base import Method
-from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
+from zhsenti.models.backbone import LoraOptions, Tokenizer
+from zhsenti.models.precision import pick_precision
 from zhsenti.models.sources import resolve_model
+from zhsenti.task import SentimentTask
 
 CASES = [
     (method, form)
@@ -67,12 +68,12 @@ def make_adapter(
 
 
 def method_of(adapter: Path) -> Method:
-    return SentimentPredictor(adapter).method
+    return SentimentPredictor.from_folder(adapter).method
 
 
 def reference(adapter: Path, texts: list[str], aspects: list[str] | None = None) -> np.ndarray:
     """The adapter's own log-probabilities (N, C), without a temperature."""
-    return SentimentPredictor(adapter, temperature=1.0).log_probs(texts, aspects)
+    return SentimentPredictor.from_folder(adapter, temperature=1.0).log_probs(texts, aspects)
 
 
 def clear_reviews(adapters: list[Path], aspect: str | None = None) -> list[str]:

@@ -28,11 +28,11 @@ from exporting import (
     write_reviews,
 )
 
-from zhsenti.artifact import load_manifest, store_calibration
+from zhsenti.artifact import open_artifact, store_calibration
+from zhsenti.core.files import hold
 from zhsenti.export import gguf, merged
 from zhsenti.export.formats import FORMATS, MARK
-from zhsenti.files import hold
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -55,7 +55,7 @@ def test_a_second_export_to_the_same_place_is_refused(adapters, reviews, tmp_pat
 
 @pytest.mark.parametrize(("method", "form"), CASES)
 def test_an_export_says_what_the_adapter_says(method, form, exported, adapters, texts):
-    found, manifest = exported(method, form), load_manifest(adapters[method])
+    found, manifest = exported(method, form), open_artifact(adapters[method]).manifest
     values = description(found.folder)
     named = FILES[form] - ({"generation_config.json"} if method == "classifier_head" else set())
     assert set(values["files"]) == named | {"tokenizer.json", "tokenizer_config.json"}
@@ -115,7 +115,7 @@ def test_the_default_place_is_beside_the_adapter(tiny_model, reviews, tmp_path, 
     monkeypatch.chdir(adapter)
     assert run(model_path=".", dataset=reviews).rc == 0
     assert description(tmp_path / "run" / "export_merged")["dtype"] == "fp32"  # as it was trained
-    load_manifest(adapter)
+    open_artifact(adapter)
 
 
 def test_a_place_without_a_name_is_the_folder_it_stands_for(export, monkeypatch, tmp_path):
@@ -227,7 +227,7 @@ def test_a_graph_that_answers_otherwise_is_refused(method, form, adapters, graph
 @pytest.mark.parametrize("method", ["label_scoring", "classifier_head"])
 def test_an_adapter_left_out_is_refused(method, adapters, export, monkeypatch, tmp_path):
     """The mistake that is easiest to make: the bare base, whole and well written."""
-    from zhsenti.models.backbone import pick_precision
+    from zhsenti.models.precision import pick_precision
 
     def bare(made, base, adapter):
         network = made.build(base, pick_precision("fp32"), merge=True).network

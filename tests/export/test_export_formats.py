@@ -8,12 +8,13 @@ from collections import namedtuple
 
 import pytest
 from exporting import contents, make_adapter
+from zhsenti.core.flags import parse
 
 from zhsenti.artifact import Manifest
-from zhsenti.config import ExportConfig, parse
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
+from zhsenti.export.config import ExportConfig
 from zhsenti.export.formats import FORMATS, MARK, check_output, check_room, pick_dtype
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 
 def trained_in(precision):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from exporting import contents, description, make_adapter, method_of, reference, run
 
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
 from zhsenti.export import gguf
 from zhsenti.export.merged import merge
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zhsenti.errors import ArtifactError
+from zhsenti.core.errors import ArtifactError
 from zhsenti.export.merged import Reloaded
 from zhsenti.export.parity import LEAST_AGREEMENT, compare, describe, refuse_difference, score_rows
 

@@ -8,11 +8,12 @@ import pytest
 from exporting import write_reviews
 
 from zhsenti.artifact import Manifest
-from zhsenti.config import DataConfig, ExportConfig
+from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
-from zhsenti.errors import ConfigError, DataError
+from zhsenti.export.config import ExportConfig
 from zhsenti.export.rows import parity_rows
-from zhsenti.labels import SentimentTask
+from zhsenti.task import SentimentTask
 
 BASE = {"model_id": "tiny", "revision": "r"}
 PLAIN = Manifest("label_scoring", SentimentTask(), BASE)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.errors import ConfigError
-from zhsenti.labels import SentimentTask
-from zhsenti.methods.base import PromptEncoder
+from zhsenti.core.errors import ConfigError
+from zhsenti.methods.prompt import PromptEncoder
 from zhsenti.models.backbone import Tokenizer
+from zhsenti.task import SentimentTask
 
 ANY_TEXT = st.text(st.characters(), max_size=120)
 

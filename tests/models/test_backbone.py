@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from zhsenti.models.backbone import keep_freed_memory, pick_precision
+from zhsenti.models.backbone import keep_freed_memory
+from zhsenti.models.precision import pick_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = """
 import resource
 import torch
-from zhsenti.models.backbone import keep_freed_memory, pick_precision
+from zhsenti.models.backbone import keep_freed_memory
+from zhsenti.models.precision import pick_precision
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from zhsenti.models import autograd as functions
 from zhsenti.models import decoder as decoder_module
-from zhsenti.models import functions
-from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, pick_precision, unwrap
+from zhsenti.models.backbone import LoraOptions, add_lora, load_backbone, unwrap
 from zhsenti.models.decoder import decode
 from zhsenti.models.int8 import WEIGHT_STEPS, Int8, Int8Linear
+from zhsenti.models.precision import pick_precision
 from zhsenti.models.trie import ALIGN, SLACK, build_trie
 
 ROWS = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 10, 11, 12], [5, 6, 7, 8], [20]]
@@ -23,10 +24,9 @@ TOKEN_ROWS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_
 
 
 def network(folder, targets="all-linear", dtype="fp32", dropout=0.0):
-    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    model = load_backbone(folder, AutoModelForCausalLM, pick_precision(dtype))
+    model = load_backbone(folder, "AutoModelForCausalLM", pick_precision(dtype))
     peft = add_lora(model, LoraOptions(4, 8, dropout, targets))
     with torch.no_grad():
         for parameter in peft.parameters():

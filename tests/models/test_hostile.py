@@ -21,16 +21,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from zhsenti import SentimentPredictor
-from zhsenti.artifact import MANIFEST, Manifest, load_manifest, save_artifact, seal
-from zhsenti.errors import ArtifactError, ModelError, exit_on_error
-from zhsenti.labels import SentimentTask
+from zhsenti.artifact import MANIFEST, Manifest, open_artifact, save_artifact, seal
+from zhsenti.core.errors import ArtifactError, ModelError, exit_on_error
 from zhsenti.methods import METHODS, get_method
-from zhsenti.methods.base import PromptEncoder
-from zhsenti.models.adapter_check import CONFIG, WEIGHTS
-from zhsenti.models.backbone import LoraOptions, Tokenizer, load_lora, pick_precision
+from zhsenti.methods.prompt import PromptEncoder
+from zhsenti.models.adapter_check import CONFIG, WEIGHTS, open_adapter
+from zhsenti.models.backbone import LoraOptions, Tokenizer, load_lora
+from zhsenti.models.precision import pick_precision
 from zhsenti.models.sources import fingerprint, resolve_model
 from zhsenti.models.untrusted import MAX_BYTES, read_header, read_json
 from zhsenti.prediction import command
+from zhsenti.task import SentimentTask
 
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
 LORA = LoraOptions(4, 8, 0.0, "q_proj,down_proj")
@@ -131,7 +132,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_run(adapter, base, tmp_path, ca
 def test_files_that_the_manifest_does_not_name_are_refused_and_cards_are_not(adapter, capsys):
     (adapter / "README.md").write_text("说明", encoding="utf-8")
     (adapter / ".gitattributes").write_text("", encoding="utf-8")
-    load_manifest(adapter)
+    open_artifact(adapter)
     for name in ("adapter_model.safetensors.index.json", "modeling_x.py"):
         (adapter / name).write_text('{"weight_map": {"a": "../other.safetensors"}}')
         assert name in refused(adapter, capsys)
@@ -153,7 +154,7 @@ def test_links_out_of_the_folder_are_refused(adapter, tmp_path, capsys, name):
 
 def test_a_folder_reached_through_a_link_is_fine(adapter, tmp_path):
     (tmp_path / "latest").symlink_to(adapter)
-    load_manifest(tmp_path / "latest")
+    open_artifact(tmp_path / "latest")
 
 
 def test_pipes_are_not_waited_for(adapter, capsys):
@@ -323,8 +324,12 @@ def test_weights_that_do_not_fit_are_named(adapter, tiny_model, capsys, name):
     assert reason in refused(adapter, capsys)
     # peft's way gives as clean a message
     method = get_method("label_scoring")(SentimentTask(), Tokenizer(tiny_model))
+    try:
+        opened = open_adapter(adapter)
+    except ValueError:
+        return  # the files by themselves are no adapter
     with pytest.raises(ModelError, match="对不上"):
-        load_lora(method.load(tiny_model, pick_precision("fp32")), adapter)
+        load_lora(method.load(tiny_model, pick_precision("fp32")), opened, head=method.head)
 
 
 HEAD = "base_model.model.score.weight"
@@ -333,9 +338,9 @@ HEAD = "base_model.model.score.weight"
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda t: t.update({HEAD: torch.zeros(3, 32)}), "3 类，任务有 2 个标签"),
+        (lambda t: t.update({HEAD: torch.zeros(3, 32)}), "[3, 32]，期望 [2, 32]"),
         (lambda t: t.update({HEAD: torch.zeros(2, 31)}), HEAD),
-        (lambda t: t.pop(HEAD), f"缺 {HEAD}"),
+        (lambda t: t.pop(HEAD), "modules_to_save 与权重对不上"),
         (lambda t: t[HEAD].fill_(float("nan")), "NaN"),
     ],
 )
@@ -661,4 +666,4 @@ def test_any_value_in_a_manifest_is_fine_or_one_error(adapters, scratch, value, 
         values[section] = value
     (folder / MANIFEST).write_text(json.dumps(values), encoding="utf-8")
     with contextlib.suppress(ArtifactError):
-        assert np.isfinite(load_manifest(folder).temperature)
+        assert np.isfinite(open_artifact(folder).manifest.temperature)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zhsenti.errors import ModelError
+from zhsenti.core.errors import ModelError
 from zhsenti.models import embedded, sources
 from zhsenti.models.embedded import EMBEDDED, Embedded
 from zhsenti.models.sources import check_folder, resolve_model

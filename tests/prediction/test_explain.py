@@ -163,7 +163,7 @@ class Fake(KeywordPredictor):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    monkeypatch.setattr("zhsenti.artifact.load_manifest", lambda _: None)
+    monkeypatch.setattr("zhsenti.artifact.open_artifact", lambda _: None)
     monkeypatch.setattr("zhsenti.prediction.predictor.SentimentPredictor", Fake)
 
     def call(*flags):

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from zhsenti import SentimentPredictor
-from zhsenti.artifact import MANIFEST, load_manifest, seal, store_calibration
-from zhsenti.config import TrainConfig
-from zhsenti.errors import ArtifactError, ConfigError, DataError
+from zhsenti.artifact import MANIFEST, open_artifact, seal, store_calibration
+from zhsenti.core.errors import ArtifactError, ConfigError, DataError
 from zhsenti.methods import METHODS
-from zhsenti.models.backbone import pick_precision
+from zhsenti.models.precision import pick_precision
 from zhsenti.prediction import command
 from zhsenti.prediction.predictor import Prediction
+from zhsenti.training.config import TrainConfig
 from zhsenti.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def adapter(request, tiny_model, review_csv, tmp_path_factory):
 
 
 def test_order_types_and_agreement_between_doors(adapter):
-    predictor = SentimentPredictor(adapter)
+    predictor = SentimentPredictor.from_folder(adapter)
     results = predictor.predict_batch(TEXTS)
     assert len(results) == len(TEXTS)
     for text, result in zip(TEXTS, results, strict=True):
@@ -58,17 +58,19 @@ def test_order_types_and_agreement_between_doors(adapter):
 
 def test_a_stored_temperature_is_used_by_every_prediction_and_survives_a_reload(adapter, tmp_path):
     folder = shutil.copytree(adapter, tmp_path / "a")
-    raw = SentimentPredictor(folder).log_probs(TEXTS).astype(np.float64)
-    before = load_manifest(folder)
+    raw = SentimentPredictor.from_folder(folder).log_probs(TEXTS).astype(np.float64)
+    before = open_artifact(folder).manifest
     store_calibration(folder, {"temperature": 2.5, "n": 100})
-    after = load_manifest(folder)
+    after = open_artifact(folder).manifest
     assert after.calibration == {"temperature": 2.5, "n": 100}
     assert dataclasses.replace(after, calibration={}) == before
-    predictor = SentimentPredictor(folder)
+    predictor = SentimentPredictor.from_folder(folder)
     expected = np.exp(raw / 2.5) / np.exp(raw / 2.5).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(predictor.log_probs(TEXTS)), expected, atol=1e-6)
     np.testing.assert_allclose([list(p.scores.values()) for p in predictor.predict_batch(TEXTS)], expected, atol=1e-6)
-    np.testing.assert_array_equal(SentimentPredictor(folder, temperature=1.0).log_probs(TEXTS), raw.astype(np.float32))
+    np.testing.assert_array_equal(
+        SentimentPredictor.from_folder(folder, temperature=1.0).log_probs(TEXTS), raw.astype(np.float32)
+    )
     assert predictor.zero_shot().temperature == 1.0  # it was fitted to the adapter
 
 
@@ -77,20 +79,20 @@ def test_a_temperature_that_cannot_be_is_refused(adapter, tmp_path, temperature)
     folder = shutil.copytree(adapter, tmp_path / "a")
     store_calibration(folder, {"temperature": temperature})
     with pytest.raises(ArtifactError, match="已损坏"):
-        load_manifest(folder)
+        open_artifact(folder)
 
 
 def test_the_card_is_for_people_and_not_sealed(adapter, tmp_path):
     folder = shutil.copytree(adapter, tmp_path / "a")
     (folder / "README.md").write_text("我自己写的说明", encoding="utf-8")
-    load_manifest(folder)
+    open_artifact(folder)
     values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     seal(folder, MANIFEST, {name: value for name, value in values.items() if name != "files"})
-    assert "README.md" not in load_manifest(folder).files
+    assert "README.md" not in open_artifact(folder).manifest.files
 
 
 def test_merged_equals_unmerged(adapter):
-    plain, merged = SentimentPredictor(adapter), SentimentPredictor(adapter, merge=True)
+    plain, merged = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, merge=True)
     np.testing.assert_allclose(plain.log_probs(TEXTS), merged.log_probs(TEXTS), atol=1e-4)
     assert [p.label for p in plain.predict_batch(TEXTS)] == [p.label for p in merged.predict_batch(TEXTS)]
 
@@ -101,11 +103,11 @@ def test_a_four_bit_base_is_not_merged(adapter, tmp_path):
     manifest["base"]["use_qlora"] = True
     (folder / "zhsenti.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(ConfigError, match="不能无损合并"):
-        SentimentPredictor(folder, merge=True)
+        SentimentPredictor.from_folder(folder, merge=True)
 
 
 def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
-    predictor = SentimentPredictor(adapter)
+    predictor = SentimentPredictor.from_folder(adapter)
     bare = SentimentPredictor.from_base(str(tiny_model), precision="fp32").log_probs(TEXTS)
     np.testing.assert_allclose(predictor.zero_shot().log_probs(TEXTS), bare, atol=1e-5)
     before = predictor.log_probs(TEXTS)
@@ -114,7 +116,7 @@ def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
 
 
 def test_int8_takes_close_calls_again_in_full(adapter):
-    exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
+    exact, int8 = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, precision="int8")
     assert 0 < int8._close_call < 0.5
     int8._close_call = 0.0
     rough = int8.log_probs(TEXTS)
@@ -134,12 +136,12 @@ def test_int8_takes_close_calls_again_in_full(adapter):
 def test_int8_of_another_kind_of_model_is_refused(adapter, monkeypatch):
     monkeypatch.setattr("zhsenti.prediction.predictor.is_known", lambda _: False)
     with pytest.raises(ConfigError, match="不能用 int8"):
-        SentimentPredictor(adapter, precision="int8")
+        SentimentPredictor.from_folder(adapter, precision="int8")
 
 
 def test_the_error_of_int8_is_that_of_a_difference(adapter, monkeypatch):
     """Two labels: the root mean square of what int8 changes in log p1 - log p0."""
-    exact, int8 = SentimentPredictor(adapter), SentimentPredictor(adapter, precision="int8")
+    exact, int8 = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, precision="int8")
     rough, full = np.zeros((3, 2)), np.array([[0.1, -0.2], [0.0, 0.0], [-0.3, 0.3]])
     scores = iter([rough, full])
     monkeypatch.setattr(int8, "_score", lambda *_: next(scores))
@@ -149,12 +151,12 @@ def test_the_error_of_int8_is_that_of_a_difference(adapter, monkeypatch):
 
 def test_progress_counts_every_text(adapter):
     done: list[int] = []
-    SentimentPredictor(adapter).log_probs(TEXTS, progress=done.append)
+    SentimentPredictor.from_folder(adapter).log_probs(TEXTS, progress=done.append)
     assert sum(done) == len(TEXTS)
 
 
 def test_empty_and_wrong_input_is_named(adapter):
-    predictor = SentimentPredictor(adapter)
+    predictor = SentimentPredictor.from_folder(adapter)
     assert predictor.predict_batch([]) == []
     with pytest.raises(DataError, match="第 2 条"):
         predictor.predict_batch(["好", " \n"])
@@ -164,9 +166,9 @@ def test_empty_and_wrong_input_is_named(adapter):
 
 def test_base_is_found_or_its_absence_explained(adapter, tiny_qwen3, tmp_path):
     with pytest.raises(ArtifactError, match="不是同一个"):
-        SentimentPredictor(adapter, model_name=str(tiny_qwen3))
+        SentimentPredictor.from_folder(adapter, model_name=str(tiny_qwen3))
     with pytest.raises(ArtifactError, match="找不到适配器的基座"):
-        SentimentPredictor(adapter, model_name=str(tmp_path / "gone"))
+        SentimentPredictor.from_folder(adapter, model_name=str(tmp_path / "gone"))
 
 
 def test_command_prints_json_text_and_demo(adapter, capsys):

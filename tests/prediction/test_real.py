@@ -7,16 +7,17 @@ import pytest
 from pyarrow import parquet
 
 from zhsenti import SentimentPredictor
-from zhsenti.config import DataConfig, TrainConfig
-from zhsenti.data.audit.checks import Audit
+from zhsenti.audit import command as audit
+from zhsenti.audit.checks import Audit
+from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import sample
-from zhsenti.evaluation import audit
 from zhsenti.evaluation import command as evaluation
 from zhsenti.evaluation.schema import ConfidenceFile, MetricsFile, read
-from zhsenti.labels import SentimentTask
 from zhsenti.methods import METHODS
 from zhsenti.prediction.explain import explain
+from zhsenti.task import SentimentTask
+from zhsenti.training.config import TrainConfig
 from zhsenti.training.run import train
 
 pytestmark = pytest.mark.real
@@ -51,7 +52,7 @@ def test_trained_saved_loaded_merged(real_model, reviews, method, tmp_path):
         output_dir=str(tmp_path),
     )
     adapter = train(config, method)
-    plain, merged = SentimentPredictor(adapter), SentimentPredictor(adapter, merge=True)
+    plain, merged = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, merge=True)
     texts = [r.text for r in reviews]
     assert accuracy(plain, reviews) >= 0.7, "24 updates suffice for this (measured: docs/log.md)"
     together = np.exp(plain.log_probs(texts))
@@ -77,7 +78,7 @@ def whole_evaluation(adapter, out):
         read(out / "confidence_analysis.json", ConfidenceFile),
         read(out / "metrics.json", MetricsFile),
     )
-    predictor = SentimentPredictor(adapter)
+    predictor = SentimentPredictor.from_folder(adapter)
     assert predictor.temperature == (confidence.temperature if confidence.stored_in_adapter else 1.0)
     rows = parquet.read_table(out / "predictions.parquet").to_pylist()
     assert len(rows) == metrics.official.n == 24
@@ -99,7 +100,7 @@ def audit_with(adapter, out):
 
 
 def explains(adapter):
-    predictor = SentimentPredictor(adapter)
+    predictor = SentimentPredictor.from_folder(adapter)
     text = "房间又脏又吵，离车站不远。"
     result = explain(text, predictor.log_probs)
     assert predictor.predict(text).label == "负面"

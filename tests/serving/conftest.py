@@ -44,10 +44,11 @@ def adapters(tiny_model, tmp_path_factory):
     import torch
 
     from zhsenti.artifact import Manifest, save_artifact
-    from zhsenti.labels import SentimentTask
     from zhsenti.methods import get_method
-    from zhsenti.models.backbone import LoraOptions, Tokenizer, pick_precision
+    from zhsenti.models.backbone import LoraOptions, Tokenizer
+    from zhsenti.models.precision import pick_precision
     from zhsenti.models.sources import resolve_model
+    from zhsenti.task import SentimentTask
 
     model, folders = resolve_model(str(tiny_model)), []
     for seed in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import schemathesis
 
-from zhsenti.data.read import text_fault
+from zhsenti.data.text import text_fault
 
 
 @schemathesis.hook

@@ -7,9 +7,9 @@ import sys
 
 from running import SlowPredictor, make_service
 
-from zhsenti.config import ServeConfig
 from zhsenti.serving import command
 from zhsenti.serving.command import bind, make_gate, run
+from zhsenti.serving.config import ServeConfig
 
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])

@@ -17,8 +17,8 @@ import httpx
 import numpy as np
 from fakes import KeywordPredictor
 
-from zhsenti.config import ServeConfig
 from zhsenti.serving.app import Service, create_app
+from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate
 
 ROOT = Path(__file__).resolve().parents[2]

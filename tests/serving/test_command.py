@@ -13,9 +13,9 @@ import httpx
 import pytest
 from running import ROOT, Running, SlowPredictor, make_service, until
 
-from zhsenti.config import ServeConfig
-from zhsenti.errors import ConfigError, ModelError
+from zhsenti.core.errors import ConfigError, ModelError
 from zhsenti.serving.command import bind, is_loopback, main, make_gate, model_names, run
+from zhsenti.serving.config import ServeConfig
 
 KEY = "0123456789abcdef"
 
@@ -87,7 +87,7 @@ def test_adapters_on_one_base_share_its_weights_and_nothing_else(adapters, preci
     texts = ["房间很好", "太吵了，不会再来"]
 
     def alone(folder):
-        predictor = SentimentPredictor(folder, precision=precision)
+        predictor = SentimentPredictor.from_folder(folder, precision=precision)
         scores = predictor.log_probs(texts)
         seen = weakref.ref(next(predictor._scorer.parameters()))
         del predictor
@@ -96,7 +96,7 @@ def test_adapters_on_one_base_share_its_weights_and_nothing_else(adapters, preci
         return scores
 
     apart = [alone(folder) for folder in adapters]
-    both = [SentimentPredictor(folder, precision=precision) for folder in adapters]
+    both = [SentimentPredictor.from_folder(folder, precision=precision) for folder in adapters]
     shared = [
         {p.data_ptr() for name, p in one._scorer.named_parameters() if "lora" not in name and "score" not in name}
         for one in both

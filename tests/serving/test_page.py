@@ -17,8 +17,8 @@ import pytest
 import uvicorn
 
 from tests.serving.conftest import SlowPredictor, make_service, until
-from zhsenti.labels import SentimentTask
 from zhsenti.serving.limits import Gate
+from zhsenti.task import SentimentTask
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect

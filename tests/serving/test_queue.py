@@ -8,8 +8,8 @@ import threading
 import pytest
 from running import SlowPredictor, error_of, until
 
-from zhsenti.labels import SentimentTask
 from zhsenti.serving.batcher import WARM_UP, costs
+from zhsenti.task import SentimentTask
 
 
 def hold(running):

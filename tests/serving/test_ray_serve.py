@@ -6,7 +6,7 @@ import httpx
 import pytest
 from running import until
 
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
@@ -34,7 +34,7 @@ def test_a_cluster_answers_as_the_core_does(adapters):
         serve.run(app({"model_path": str(adapters[0]), "num_replicas": "2", "num_cpus": "0.5"}))
         url = "http://127.0.0.1:8457"
         until(lambda: httpx.get(f"{url}/readyz").status_code == 200, 30)
-        want = SentimentPredictor(adapters[0]).predict("房间很好")
+        want = SentimentPredictor.from_folder(adapters[0]).predict("房间很好")
         for _ in range(6):
             got = httpx.post(f"{url}/v1/predict", json={"text": "房间很好"}, timeout=30).json()["results"][0]
             assert got["scores"] == pytest.approx(want.scores, abs=1e-5)

@@ -13,9 +13,9 @@ from fakes import KeywordPredictor
 from running import SlowPredictor, error_of, make_service
 from starlette.testclient import TestClient
 
-from zhsenti.labels import SentimentTask
 from zhsenti.prediction.explain import explain
 from zhsenti.serving.limits import Gate
+from zhsenti.task import SentimentTask
 
 SECRET = "秘密酒店很好"
 

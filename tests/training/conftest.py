@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zhsenti.config import TrainConfig
+from zhsenti.training.config import TrainConfig
 
 
 @pytest.fixture

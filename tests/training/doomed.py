@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from zhsenti.artifact import load_manifest
+from zhsenti.artifact import open_artifact
 from zhsenti.training.checkpoints import checkpoints, fault_of
 
 RESUME = ["--resume_from_checkpoint", "auto"]
@@ -78,7 +78,7 @@ def check_resumes(output: Path, log: Path, argv: list[str], whole: Path, **hooks
     for name in ("adapter_model.safetensors", "best_adapter.safetensors"):
         assert (last / name).exists() == (expected / name).exists()
         assert not (last / name).exists() or same(load_file(last / name), load_file(expected / name))
-    load_manifest(output / "lora_adapter")
+    open_artifact(output / "lora_adapter")
     hidden = sorted(p.name for p in output.iterdir() if p.name.startswith(".") and p.name != ".lock")
     assert not hidden, "something unfinished was left"
 
@@ -98,7 +98,7 @@ def _run(argv: list[str], log: str, method: str, hooks: dict[str, Any]) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
 
-    from zhsenti.errors import exit_on_error
+    from zhsenti.core.errors import exit_on_error
     from zhsenti.training.run import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind "&"

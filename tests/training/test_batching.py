@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhsenti.methods.base import token_batches
+from zhsenti.methods.prompt import token_batches
 from zhsenti.training.batching import LengthBucketSampler
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=400)

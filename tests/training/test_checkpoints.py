@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.doomed import events, same, weights
-from zhsenti.errors import TrainingError
+from zhsenti.core.errors import TrainingError
 from zhsenti.training import session
 from zhsenti.training.checkpoints import MARK, checkpoints, fault_of, find_checkpoint, prune
 from zhsenti.training.run import train
@@ -21,7 +21,7 @@ from zhsenti.training.run import train
 
 @pytest.fixture
 def trained(config, tmp_path):
-    train(config(num_epochs=1), "label_scoring")
+    train(config(num_epochs=1))
     return tmp_path / "run"
 
 
@@ -89,7 +89,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(config, trained, tmp_path):
         (target / MARK).unlink()
         commit(target, checkpoint, mark["identity"], **{k: mark[k] for k in ("step", "micro_tokens", "seconds")})
         with pytest.raises(TrainingError, match="读不出来"):
-            train(config(num_epochs=1, resume_from_checkpoint=str(checkpoint)), "label_scoring")
+            train(config(num_epochs=1, resume_from_checkpoint=str(checkpoint)))
         assert not (tmp_path / "owned").exists()
         (checkpoint / name).write_bytes(before)
 
@@ -100,17 +100,17 @@ def test_every_difference_is_listed_by_its_name(config, trained, tmp_path, revie
     task = {"template": "评价：{text}\n倾向：", "labels": ["负面", "正面"], "words": ["差", "好"]}
     changed = config(num_epochs=1, resume_from_checkpoint="auto", dataset=str(other), seed=7, lora_r=4, task=task)
     with pytest.raises(TrainingError) as caught:
-        train(changed, "label_scoring")
+        train(changed)
     for part in ("seed：42 → 7", "lora_r：8 → 4", "task.template", "task.words", "数据（SHA-256）"):
         assert part in str(caught.value)
 
 
 def test_a_finished_run_resumes_to_the_same_end_without_a_step(config, tmp_path):
     """Also where the last step is in the middle of an epoch: nothing is trained on top."""
-    adapter = train(config(num_epochs=1.5), "label_scoring")
+    adapter = train(config(num_epochs=1.5))
     before = load_file(adapter / "adapter_model.safetensors")
     steps = events(tmp_path / "run", "summary")[0]["steps"]
-    train(config(num_epochs=1.5, resume_from_checkpoint="auto"), "label_scoring")
+    train(config(num_epochs=1.5, resume_from_checkpoint="auto"))
     assert same(load_file(adapter / "adapter_model.safetensors"), before)
     assert events(tmp_path / "run", "summary")[1]["steps"] == steps
     assert not (tmp_path / "run" / f"checkpoint-{steps + 1}").exists()
@@ -118,8 +118,8 @@ def test_a_finished_run_resumes_to_the_same_end_without_a_step(config, tmp_path)
 
 def test_a_run_that_had_stopped_early_does_not_go_on(config, tmp_path):
     settings = {"early_stopping": 1, "learning_rate": 1e-9, "num_epochs": 20}
-    train(config(**settings), "label_scoring")
-    train(config(**settings, resume_from_checkpoint="auto"), "label_scoring")
+    train(config(**settings))
+    train(config(**settings, resume_from_checkpoint="auto"))
     assert [entry["steps"] for entry in events(tmp_path / "run", "summary")] == [10, 10]
 
 
@@ -130,9 +130,9 @@ def test_early_stopping_counts_on_across_a_resume(config, tmp_path, monkeypatch)
     real = session.trackers
     monkeypatch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(12)])
     with pytest.raises(KeyboardInterrupt):
-        train(config(**settings), "label_scoring")
+        train(config(**settings))
     monkeypatch.setattr(session, "trackers", real)
-    train(config(**settings, resume_from_checkpoint="auto"), "label_scoring")
+    train(config(**settings, resume_from_checkpoint="auto"))
     assert events(tmp_path / "run", "summary")[0]["steps"] == 15
 
 
@@ -159,7 +159,7 @@ def test_odd_marks_and_unreadable_files_are_broken_ones(trained, monkeypatch):
 def test_a_refused_resume_touches_nothing(config, trained):
     before = sorted(p.relative_to(trained) for p in trained.rglob("*"))
     with pytest.raises(TrainingError, match="seed"):
-        train(config(num_epochs=1, seed=7, save_total_limit=1, resume_from_checkpoint="auto"), "label_scoring")
+        train(config(num_epochs=1, seed=7, save_total_limit=1, resume_from_checkpoint="auto"))
     assert sorted(p.relative_to(trained) for p in trained.rglob("*")) == before
 
 
@@ -167,15 +167,15 @@ def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way
     whole = weights(trained)
     names = [p.name for p in checkpoints(trained)]
     early = checkpoints(trained)[-1]
-    train(config(num_epochs=1, save_total_limit=1, resume_from_checkpoint=str(early)), "label_scoring")
+    train(config(num_epochs=1, save_total_limit=1, resume_from_checkpoint=str(early)))
     assert same(weights(trained), whole)
     (moved,) = trained.glob("previous-*")
     assert sorted(p.name for p in moved.iterdir()) == sorted(names[:-1])
     assert [p.name for p in checkpoints(trained)] == names[:1]
     # Into another folder, where another run's checkpoints lie.
-    train(config("other", seed=9), "label_scoring")
+    train(config("other", seed=9))
     taken = str(moved / names[-2])
-    train(config("other", num_epochs=1, save_total_limit=1, resume_from_checkpoint=taken), "label_scoring")
+    train(config("other", num_epochs=1, save_total_limit=1, resume_from_checkpoint=taken))
     assert same(weights(tmp_path / "other"), whole)
     assert [p.name for p in checkpoints(tmp_path / "other")] == names[:1]
 
@@ -183,7 +183,7 @@ def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way
 def test_a_copy_under_another_name_can_be_resumed(config, trained):
     whole, early = weights(trained), checkpoints(trained)[-1]
     backup = early.rename(trained / "backup")
-    train(config(num_epochs=1, resume_from_checkpoint=str(backup)), "label_scoring")
+    train(config(num_epochs=1, resume_from_checkpoint=str(backup)))
     assert same(weights(trained), whole)
 
 
@@ -192,14 +192,14 @@ def test_an_adapter_alone_is_kept_too(config, trained):
     for path in [*checkpoints(trained), trained / "tensorboard"]:
         path.rename(trained.parent / path.name)
     (trained / "train_results.json").unlink()
-    train(config(num_epochs=1, seed=3), "label_scoring")
+    train(config(num_epochs=1, seed=3))
     (kept,) = trained.glob("previous-*")
     assert same(weights(kept), before)
 
 
 def test_time_and_speed_count_all_parts_of_a_run(config, tmp_path):
-    train(config(num_epochs=1), "label_scoring")
-    train(config(num_epochs=1, resume_from_checkpoint="auto"), "label_scoring")
+    train(config(num_epochs=1))
+    train(config(num_epochs=1, resume_from_checkpoint="auto"))
     first, second = events(tmp_path / "run", "summary")
     assert second["seconds"] == pytest.approx(first["seconds"], abs=1.0)
     assert second["reviews_per_second"] > 0
@@ -207,20 +207,20 @@ def test_time_and_speed_count_all_parts_of_a_run(config, tmp_path):
 
 def test_four_bits_once_decided_stay(config, tmp_path):
     """Free memory is another at every start; the base is not."""
-    train(config(num_epochs=1, lora_dropout=0.0, use_qlora=True), "label_scoring")
-    train(config(num_epochs=1, lora_dropout=0.0, resume_from_checkpoint="auto"), "label_scoring")
+    train(config(num_epochs=1, lora_dropout=0.0, use_qlora=True))
+    train(config(num_epochs=1, lora_dropout=0.0, resume_from_checkpoint="auto"))
     assert len(events(tmp_path / "run", "summary")) == 2
 
 
 def test_a_moved_run_goes_on(config, tmp_path):
     """No checkpoint names the place it was written in."""
-    train(config("here", num_epochs=1), "label_scoring")
+    train(config("here", num_epochs=1))
     whole = weights(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
     discard_last = checkpoints(tmp_path / "there")[0]
     for path in discard_last.iterdir():
         path.unlink()
-    train(config("there", num_epochs=1, resume_from_checkpoint="auto"), "label_scoring")
+    train(config("there", num_epochs=1, resume_from_checkpoint="auto"))
     assert same(weights(tmp_path / "there"), whole)
 
 
@@ -228,7 +228,7 @@ def test_an_adapter_behind_a_link_is_not_lost_and_leaves_no_litter(config, train
     before = weights(trained)
     (trained / "lora_adapter").rename(tmp_path / "elsewhere")
     (trained / "lora_adapter").symlink_to(tmp_path / "elsewhere")
-    train(config(num_epochs=1, seed=3), "label_scoring")
+    train(config(num_epochs=1, seed=3))
     assert same(load_file(tmp_path / "elsewhere" / "adapter_model.safetensors"), before)
     assert not same(weights(trained), before)
     assert [p.name for p in trained.iterdir() if p.name.startswith(".")] == [".lock"]

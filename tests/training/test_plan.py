@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
 from zhsenti.training.plan import Shape, fit_memory, free_memory, memory_bytes, parse_bytes, smallest_fit
 
 QWEN_05B = Shape(24, 896, 896, 128, 4864, 151936 * 896)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.training.doomed import RESUME, run, same, wait_for, weights
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
 from zhsenti.training import processes
 from zhsenti.training.checkpoints import checkpoints, fault_of, random_state_file
 

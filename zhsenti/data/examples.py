@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.config import DataConfig
-from zhsenti.data.audit.characters import suspicious
+from zhsenti.core.errors import DataError
+from zhsenti.data.config import DataConfig
 from zhsenti.data.faults import Faults
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, TEXT_NAMES, cell_text, open_rows
+from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, TEXT_NAMES, open_rows
 from zhsenti.data.split import Example
-from zhsenti.errors import DataError
-from zhsenti.labels import SentimentTask
+from zhsenti.data.text import cell_text, suspicious
+from zhsenti.task import SentimentTask
 
 MAX_UNKNOWN = 100_000  # unknown labels that are remembered for the message
 

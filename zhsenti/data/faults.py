@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from zhsenti.errors import DataError
+from zhsenti.core.errors import DataError
 
 SHOWN = 8  # faults in an error
 NUMBERED = 50  # rows of one kind in a report

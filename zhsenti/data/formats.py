@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from zhsenti.core.errors import DataError
 from zhsenti.data.delimited import CsvRecords, TsvRecords
 from zhsenti.data.lines import Encoding, Line, find_encoding, read_lines
 from zhsenti.data.sniff import check_whole
-from zhsenti.errors import DataError
 
 MAX_COLUMNS = 10_000  # different keys of JSON objects
 MAX_DEPTH = 64  # of JSON

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from zhsenti.data.audit.characters import is_blank
+from zhsenti.core.errors import DataError
 from zhsenti.data.faults import Faults
 from zhsenti.data.formats import (
     Content,
@@ -23,7 +22,7 @@ from zhsenti.data.formats import (
     union_of_keys,
 )
 from zhsenti.data.sniff import check_content, unreadable
-from zhsenti.errors import DataError
+from zhsenti.data.text import cell_text, text_fault
 
 READERS: dict[str, Callable[[Path], Content]] = {
     ".csv": read_csv,
@@ -35,7 +34,6 @@ READERS: dict[str, Callable[[Path], Content]] = {
     ".xls": read_excel,
 }
 SUFFIXES = tuple(READERS)
-MAX_TEXT = 1_000_000  # characters
 MAX_HELD_ROWS = 5_000_000  # of those who keep all rows: training, audit
 TEXT_NAMES = [
     "text",
@@ -73,15 +71,6 @@ LABEL_NAMES = [
 ASPECT_NAMES = ["aspect", "target_aspect", "方面", "维度"]
 
 
-def cell_text(value: Any) -> str:
-    """A cell as a person sees it: whole numbers without ``.0``, nothing for what is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
 def find_column(
     path: Path, columns: Sequence[str], given: str | None, names: Iterable[str], what: str, flag: str
 ) -> int:
@@ -105,17 +94,6 @@ def find_column(
         if other
         else f"用 {flag} 指出列名。",
     )
-
-
-def text_fault(text: str) -> str:
-    """Why no door takes this text (Chinese), or ""."""
-    if not text.strip():
-        return "文本是空的"
-    if is_blank(text):
-        return "文本里只有看不见的字符"
-    if len(text) > MAX_TEXT:
-        return f"文本太长：{len(text):,} 字，上限 {MAX_TEXT // 10_000} 万字"
-    return "文本含 NUL 字符" if "\0" in text else ""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import stat
 import zipfile
 from pathlib import Path
 
-from zhsenti.errors import DataError
+from zhsenti.core.errors import DataError
 
 MAX_WHOLE = 256 * 2**20  # bytes of a file that can only be read whole (.json, Excel)
 MAX_UNPACKED = 2 * 2**30  # bytes of a workbook once unzipped

@@ -6,7 +6,7 @@ import random
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Example:
     row: int = 0
     extra: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def cells(self) -> tuple[str, int, str | None]:
+        """What a data set's hash is of (``core.hashing.rows_sha256``)."""
+        return self.text, self.label, self.aspect
+
 
 def normalise(text: str) -> str:
     """Identity of a text: width-folded (NFKC), lower-cased, without spaces, punctuation and symbols.
@@ -29,6 +34,26 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).lower()
     kept = "".join(c for c in folded if unicodedata.category(c)[0] not in "PSZC")
     return kept or folded.strip()
+
+
+@dataclass(frozen=True)
+class DatasetSplits:
+    """name  a value ``--dataset`` accepts;  source  where it came from (Chinese);  sha256  of all rows, however
+    they are ordered and cut;  notes  Chinese lines for the user.
+    """
+
+    name: str
+    source: str
+    train: list[Example]
+    dev: list[Example]
+    test: list[Example]
+    sha256: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def leak_free(self) -> list[bool]:
+        """For every test row: is its normalised text absent from train? (dev fits no weights and is not counted)"""
+        seen = {normalise(example.text) for example in self.train}
+        return [normalise(example.text) not in seen for example in self.test]
 
 
 def stratified_split(

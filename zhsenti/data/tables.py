@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhsenti.files import replacing
+from zhsenti.core.files import replacing
 
 __all__ = ["csv_safe", "write_csv"]
 

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from zhsenti.config import cache_root
+from zhsenti.core.hashing import file_sha256
+from zhsenti.core.paths import cache_root
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, first_line, gigabytes
-from zhsenti.models.embedded import MARK, file_sha256
+from zhsenti.models.embedded import MARK
 
 _PARTS = re.compile(r"\.parts-(?P<of>.+)")
 _STAGING = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{8}")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 
-from zhsenti.config import DoctorConfig, parse
+from zhsenti.core.flags import parse
 from zhsenti.doctor import accelerator, cache, libraries, machine, network
+from zhsenti.doctor.config import DoctorConfig
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, SKIPPED, Check, Finding, guarded, later
 from zhsenti.doctor.probe import SECONDS, probe
 

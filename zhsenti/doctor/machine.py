@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from zhsenti.config import cache_root
+from zhsenti.core.paths import cache_root
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root, gigabytes
 from zhsenti.models.embedded import EMBEDDED, is_whole
 

@@ -112,7 +112,7 @@ def _torch(torch: Any) -> dict[str, Any]:
         except Exception as error:  # CUDA's errors are of many kinds; all of them mean "cannot be used"
             facts["gpu_error"] = first_line(error)
     if not facts["gpu_error"]:
-        from zhsenti.models.backbone import pick_precision
+        from zhsenti.models.precision import pick_precision
 
         facts["precision"] = pick_precision("auto").name
     return facts
@@ -132,7 +132,7 @@ def _gpu(torch: Any, index: int) -> dict[str, Any]:
 
 
 def _matplotlib(_: Any) -> dict[str, Any]:
-    from zhsenti.evaluation.plots import chinese_font
+    from zhsenti.evaluation.report.pictures import chinese_font
 
     return {"font": chinese_font()}
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from zhsenti.errors import ConfigError
-from zhsenti.labels import SentimentTask
+from zhsenti.core.errors import ConfigError
+from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
-    from zhsenti.data.sources import Example
+    from zhsenti.data.split import Example
 
 NEGATIVE = ("负面", "负向", "消极", "差评", "negative", "neg")
 POSITIVE = ("正面", "正向", "积极", "好评", "positive", "pos")

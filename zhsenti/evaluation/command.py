@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 from collections import Counter
@@ -18,19 +16,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zhsenti.artifact import WEIGHTS, Manifest, check_writable, library_versions, load_manifest
-from zhsenti.config import EvalConfig, FullEvalConfig, parse
-from zhsenti.errors import ConfigError
+from zhsenti.artifact import WEIGHTS, Manifest, open_artifact
+from zhsenti.core.errors import ConfigError
+from zhsenti.core.files import check_writable
+from zhsenti.core.flags import parse
+from zhsenti.core.provenance import library_versions, machine_identity
 from zhsenti.evaluation.baselines import Context, adapter_system, build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare, slices
+from zhsenti.evaluation.config import EvalConfig, FullEvalConfig
+from zhsenti.evaluation.report.verdict import pair_sentence
 from zhsenti.evaluation.rows import EvalData, load_eval_data, split_names
 from zhsenti.evaluation.schema import ComparisonFile, Interval, MetricsFile, Provenance, SystemScores, write
 from zhsenti.evaluation.scoring import EvalRows
-from zhsenti.evaluation.verdict import pair_sentence
 
 if TYPE_CHECKING:
     from zhsenti.evaluation.baselines import Predictor
-    from zhsenti.evaluation.stages import Run
+    from zhsenti.evaluation.sections.stages import Run
 
 METRICS, COMPARISON = "metrics.json", "baseline_comparison.json"
 # What a quick look takes where the user did not say otherwise.
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None, *, adapter_only: bool = False) -> int:
         written.append(COMPARISON)
     show(comparison, Console(highlight=False))
     if full:
-        from zhsenti.evaluation.report import full_report
+        from zhsenti.evaluation.report.write import full_report
 
         written += full_report(run, metrics, comparison, console)
     print(f"结果：{folder}（{'、'.join(written)}）")
@@ -75,8 +76,8 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
     """Load and score. Cheap checks come first: flags, adapter folders, data, and only then the model."""
     names = parse_baselines(config.baselines)
     check_writable(Path(config.output_dir))
-    manifest = load_manifest(config.model_path)
-    others = {path: load_manifest(path) for path in split_names(config.other_adapters)}
+    manifest = open_artifact(config.model_path).manifest
+    others = {path: open_artifact(path).manifest for path in split_names(config.other_adapters)}
     for path, other in others.items():
         _check_same_task(manifest, path, other)
         check_base(other, config)
@@ -86,7 +87,7 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     predictor = load_predictor(config, config.model_path)
 
-    machine = machine_description()
+    machine = machine_identity()
     versions = {**library_versions(), "scikit-learn": metadata.version("scikit-learn")}
 
     def base_identity(of: Manifest) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def evaluate(config: EvalConfig, command: str, console: Console) -> Run:
         versions=versions,
         machine=machine,
     )
-    from zhsenti.evaluation.stages import Run
+    from zhsenti.evaluation.sections.stages import Run
 
     return Run(config, manifest, data, rows, systems, compared, provenance)
 
@@ -152,7 +153,7 @@ def check_base(manifest: Manifest, config: EvalConfig) -> None:
 def _check_challenge(config: EvalConfig) -> None:
     """A challenge file with a fault is an error now, not after twenty minutes."""
     if isinstance(config, FullEvalConfig) and config.challenge != "none":
-        from zhsenti.evaluation.robustness import challenge_path, load_challenge
+        from zhsenti.evaluation.sections.robustness import challenge_path, load_challenge
 
         load_challenge(challenge_path(config.challenge))
 
@@ -161,7 +162,9 @@ def load_predictor(config: EvalConfig, path: str) -> Predictor:
     """The adapter without its stored temperature: an evaluation fits it and must see what it is fitted to."""
     from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
 
-    return SentimentPredictor(path, model_name=config.model_name, precision=config.precision, temperature=1.0)
+    return SentimentPredictor.from_folder(
+        path, model_name=config.model_name, precision=config.precision, temperature=1.0
+    )
 
 
 def metrics_file(run: Run) -> MetricsFile:
@@ -212,20 +215,6 @@ def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> 
         "max_test_samples": config.max_test_samples,
         "seed": config.seed,
     }
-
-
-def machine_description() -> dict[str, Any]:
-    """CPU model, cores, platform and GPU (None without one)."""
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass  # not Linux: the platform's own word for it
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(), "gpu": gpu}
 
 
 def show(comparison: ComparisonFile, console: Console) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from zhsenti.artifact import Manifest
-from zhsenti.config import DataConfig, EvalConfig
-from zhsenti.errors import DataError, ZhsentiError
-from zhsenti.prediction.explain import readable
+from zhsenti.core.errors import DataError, ZhsentiError
+from zhsenti.data.config import DataConfig
+from zhsenti.data.text import readable
+from zhsenti.evaluation.config import EvalConfig
 
 if TYPE_CHECKING:
-    from zhsenti.data.sources import DatasetSplits, Example
+    from zhsenti.data.split import DatasetSplits, Example
 
 LENGTHS = (20, 50, 100, 200)  # characters
 # Rows of ChnSentiCorp however the folder is called: as this project's data folder has them.

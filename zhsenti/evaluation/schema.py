@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zhsenti.errors import DataError
-from zhsenti.files import write_json
+from zhsenti.core.errors import DataError
+from zhsenti.core.files import write_json
 from zhsenti.prediction.explain import Unit
 
 FORMAT = 2

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zhsenti.errors import ModelError
+from zhsenti.core.errors import ModelError
 from zhsenti.evaluation.baselines import System, rows_digest
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from zhsenti.data.sources import Example
+    from zhsenti.data.split import Example
 
 CHUNK = 64  # rows between two writes: what a kill can lose
 TELL_EVERY = 30  # seconds between two lines where no bar can be drawn

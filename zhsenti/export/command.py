@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.config import ExportConfig, parse, user_path
+from zhsenti.core.flags import parse
+from zhsenti.core.paths import user_path
+from zhsenti.export.config import ExportConfig
 from zhsenti.export.formats import FORMATS, MARK, check_kept, check_method, check_output, check_room, pick_dtype
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
     from zhsenti.artifact import Manifest
     from zhsenti.export.rows import Rows
-    from zhsenti.methods.base import Encoded, Method
+    from zhsenti.methods.base import Method
+    from zhsenti.methods.prompt import Encoded
+    from zhsenti.models.adapter_check import SavedAdapter
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,9 +44,10 @@ def export(config: ExportConfig) -> Path:
     output = _named(user_path(config.output)) if config.output else adapter.parent / f"export_{config.format}"
     form.check_libraries()
     check_output(output, adapter)
-    from zhsenti.artifact import load_manifest
+    from zhsenti.artifact import open_artifact
 
-    manifest = load_manifest(config.model_path)
+    artifact = open_artifact(config.model_path)
+    manifest = artifact.manifest
     dtype = pick_dtype(config.format, config.dtype, manifest)
     check_method(config.format, manifest)
     from zhsenti.export.rows import parity_rows
@@ -51,10 +56,10 @@ def export(config: ExportConfig) -> Path:
     for note in rows.notes:
         _say(note)
     _say(f"用 {rows.source} 的 {len(rows.texts)} 条评论核对")
-    from zhsenti.files import hold, recover, swap_in
+    from zhsenti.core.files import hold, recover, swap_in
     from zhsenti.prediction.predictor import SentimentPredictor
 
-    predictor = SentimentPredictor(config.model_path, model_name=config.model_name, temperature=1.0)
+    predictor = SentimentPredictor.from_folder(artifact, model_name=config.model_name, temperature=1.0)
     check_method(config.format, manifest, predictor.method)
     check_kept(output, predictor.base.path, "基座")
     check_room(output, config.format, dtype, predictor.base.path)
@@ -67,7 +72,7 @@ def export(config: ExportConfig) -> Path:
             del predictor  # its weights go before the next ones come
             recover(output)
             staging.mkdir()
-            _write(config.format, dtype, method, base.path, adapter, staging)
+            _write(config.format, dtype, method, base.path, artifact.adapter, staging)
             compared = _compare(config.format, method, staging, rows, reference)
             values = _description(config, manifest, method, dtype, rows, compared | {"adapter_precision": precision})
             from zhsenti.artifact import seal
@@ -86,7 +91,7 @@ def _named(path: Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
-def _write(form: str, dtype: str, method: Method, base: Path, adapter: Path, staging: Path) -> None:
+def _write(form: str, dtype: str, method: Method, base: Path, adapter: SavedAdapter, staging: Path) -> None:
     from zhsenti.export.merged import merge, save_tokenizer
 
     _say("并入基座（float32）……")
@@ -142,15 +147,15 @@ def _description(
     """What ``zhsenti_export.json`` says: all that is needed to ask the export and to know where it came from."""
     from importlib import metadata
 
-    from zhsenti.artifact import WEIGHTS, library_versions
-    from zhsenti.export.merged import label_words
+    from zhsenti.artifact import WEIGHTS
+    from zhsenti.core.provenance import library_versions
 
     versions = {name: metadata.version(name) for name in FORMATS[config.format].libraries}
     return {
         "format": config.format,
         "dtype": dtype,
         "method": manifest.method,
-        "task": {**manifest.task.to_dict(), "word_ids": label_words(method)},
+        "task": {**manifest.task.to_dict(), "word_ids": method.word_ids},
         "temperature": manifest.temperature,
         "base": manifest.base,
         "adapter_sha256": manifest.files[WEIGHTS],

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.artifact import Manifest, check_writable
-from zhsenti.errors import ConfigError
-from zhsenti.files import free_bytes
+from zhsenti.artifact import Manifest
+from zhsenti.core.errors import ConfigError
+from zhsenti.core.files import check_writable, free_bytes
+from zhsenti.methods import get_method
 
 if TYPE_CHECKING:
     from zhsenti.methods.base import Method
@@ -101,9 +102,9 @@ def check_method(form: str, manifest: Manifest, method: Method | None = None) ->
             found="它补的是量化后的权重，并入原来的权重，结果就变了",
             todo="不加 --use_qlora 重新训练，再导出。",
         )
-    if form == "gguf" and manifest.method != "label_scoring":
+    if form == "gguf" and not get_method(manifest.method).has_lm_head:
         raise ConfigError(
-            "分类头不能导出成 gguf",
+            f"{get_method(manifest.method).title}不能导出成 gguf",
             found="llama.cpp 和 Ollama 只让语言模型续写文字，没有放分类头的地方",
             todo="改用 --format merged、onnx 或 openvino；或用标签打分的方法训练。",
         )

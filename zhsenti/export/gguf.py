@@ -13,11 +13,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.errors import ConfigError
-from zhsenti.export.merged import Reloaded, label_words, transformers_score
-from zhsenti.labels import SentimentTask
+from zhsenti.core.errors import ConfigError
+from zhsenti.export.merged import Reloaded, transformers_score
 from zhsenti.methods.base import Method
 from zhsenti.models.backbone import quiet_loading
+from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def write(method: Method, network: Any, folder: Path, dtype: str) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    (folder / MODELFILE).write_text(modelfile(method.task, label_words(method)), encoding="utf-8")
+    (folder / MODELFILE).write_text(modelfile(method.task, method.word_ids), encoding="utf-8")
 
 
 def _add_shape(writer: GGUFWriter, config: Any, rope: dict[str, Any], dtype: str) -> None:
@@ -157,7 +157,7 @@ def _llama_cpp(method: Method, folder: Path) -> Reloaded:
     import llama_cpp
     import numpy as np
 
-    words = label_words(method)
+    words = method.word_ids
     # A row is one batch, so that its last token's logits are those of the whole prompt.
     size = method.task.max_length + 32
     model = llama_cpp.Llama(str(folder / MODEL), n_ctx=size, n_batch=size, n_ubatch=size, verbose=False)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.methods.base import Method
-from zhsenti.methods.label_scoring import LabelScoring
-from zhsenti.models.backbone import load_config, pick_device, pick_precision, quiet_loading
+from zhsenti.models.adapter_check import SavedAdapter
+from zhsenti.models.backbone import load_config, quiet_loading
+from zhsenti.models.precision import pick_device, pick_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +31,12 @@ class Reloaded:
     score: Callable[[Sequence[list[int]]], np.ndarray]
 
 
-def merge(method: Method, base: Path, adapter: Path) -> Any:
+def merge(method: Method, base: Path, adapter: SavedAdapter) -> Any:
     """The base with the adapter folded in, as transformers' own model on the CPU, float32."""
     scorer = method.build(base, pick_precision("fp32"), adapter=adapter, merge=True)
     network: Any = scorer.network.cpu().eval()
     network.config.use_cache = load_config(base).use_cache
     return network
-
-
-def label_words(method: Method) -> list[list[int]]:
-    """Token ids of the label words, in label order; empty for a classifier head, which has no words."""
-    return method.word_ids if isinstance(method, LabelScoring) else []
 
 
 def save_tokenizer(base: Path, folder: Path) -> None:
@@ -68,6 +64,7 @@ def write(method: Method, network: Any, folder: Path, dtype: str) -> None:
     with quiet_loading():
         padding = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).pad_token_id
     # transformers' classifiers find a row's last token by it: with another one than the tokenizer's they read padding.
+    network = method.export(network)
     network.config.pad_token_id = network.config.pad_token_id if padding is None else padding
     network.to({"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype])
     with quiet_loading():
@@ -78,9 +75,11 @@ def load(method: Method, folder: Path) -> Reloaded:
     import torch
     import transformers
 
-    kind = transformers.AutoModelForSequenceClassification if method.head else transformers.AutoModelForCausalLM
+    (kind,) = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures
     with quiet_loading():
-        network = kind.from_pretrained(folder, dtype="auto", trust_remote_code=False, use_safetensors=True)
+        network = getattr(transformers, kind).from_pretrained(
+            folder, dtype="auto", trust_remote_code=False, use_safetensors=True
+        )
     runtime = f"transformers {transformers.__version__}"
     if network.dtype == torch.float16 and not torch.cuda.is_available():
         network.float()
@@ -99,7 +98,7 @@ def transformers_score(method: Method, network: Any) -> Callable[[Sequence[list[
     def score(rows: Sequence[list[int]]) -> np.ndarray:
         sequences = [ids + more for ids in rows for more in method.continuations]
         ids_BL, mask_BL = (torch.from_numpy(x).to(device) for x in pad(sequences, network.config.pad_token_id or 0))
-        if method.head:
+        if "SequenceClassification" in type(network).__name__:  # whose logits are the classes'
             logits_BC = network(input_ids=ids_BL, attention_mask=mask_BL).logits
             return logits_BC.float().log_softmax(-1).cpu().numpy()
         hidden_BLD = network.model(input_ids=ids_BL, attention_mask=mask_BL, use_cache=False).last_hidden_state

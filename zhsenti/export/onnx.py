@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.export.merged import Reloaded, label_words, pad
+from zhsenti.export.merged import Reloaded, pad
 from zhsenti.methods.base import Method
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def _graph(method: Method, network: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.decoder = network.model
-            if method.head:
-                rows_CD = network.score.weight
-            else:
-                rows_CD = network.lm_head.weight[[ids[0] for ids in label_words(method)]]
+            rows_CD = method.output_rows(network)
+            assert rows_CD is not None  # refused before any work
             self.register_buffer("rows", rows_CD.detach().clone())
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zhsenti.errors import ArtifactError
+from zhsenti.core.errors import ArtifactError
 from zhsenti.evaluation.metrics import share
 from zhsenti.evaluation.schema import Interval
 
@@ -85,7 +85,7 @@ def score_rows(
     reloaded: Reloaded, rows: Sequence[list[int]], classes: int, advance: Callable[[int], None]
 ) -> np.ndarray:
     """Log-probabilities (N, C) of prompts by an export, in rows of like length; ``advance`` hears of rows done."""
-    from zhsenti.methods.base import token_batches
+    from zhsenti.methods.prompt import token_batches
 
     scores = np.empty((len(rows), classes), dtype=np.float32)
     for batch in token_batches([len(ids) for ids in rows], BATCH_TOKENS):

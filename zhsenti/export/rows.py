@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zhsenti.artifact import Manifest
-from zhsenti.config import EvalConfig, ExportConfig, user_path
-from zhsenti.errors import ConfigError, DataError
+from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.core.paths import user_path
+from zhsenti.evaluation.config import EvalConfig
+from zhsenti.export.config import ExportConfig
 
 
 @dataclass(frozen=True)

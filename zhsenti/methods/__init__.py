@@ -1,14 +1,30 @@
-"""The registry of methods."""
+"""The registry of methods. Names cost nothing to list; a method is imported, and torch with it, when asked for."""
 
-from zhsenti.errors import ConfigError
-from zhsenti.methods.base import Method
-from zhsenti.methods.classifier_head import ClassifierHead
-from zhsenti.methods.label_scoring import LabelScoring
+from __future__ import annotations
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (LabelScoring, ClassifierHead)}
+from typing import TYPE_CHECKING
+
+from zhsenti.core.registry import Registry
+
+if TYPE_CHECKING:
+    from zhsenti.methods.base import Method
+
+METHODS: Registry[type[Method]] = Registry(
+    "方法",
+    {
+        "label_scoring": "zhsenti.methods.label_scoring:LabelScoring",
+        "classifier_head": "zhsenti.methods.classifier_head:ClassifierHead",
+    },
+)
+DEFAULT = "label_scoring"  # what is trained where nobody says otherwise
+ZERO_SHOT = "label_scoring"  # what scores with a bare base
+DEFAULT_ADAPTER = f"./experiments/{DEFAULT}/lora_adapter"
 
 
 def get_method(name: str) -> type[Method]:
-    if name not in METHODS:
-        raise ConfigError(f"没有叫 {name} 的方法", expected="、".join(METHODS))
-    return METHODS[name]
+    """The method called ``name``.
+
+    Raises:
+        ConfigError: There is none of this name; the message lists those there are.
+    """
+    return METHODS.load(name)

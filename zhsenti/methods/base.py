@@ -1,4 +1,4 @@
-"""What a method is, and what all methods share: the prompt's ids, the batch, the loss.
+"""What a method is, and what all methods share: the batch, the network around it, the loss.
 
 Shapes: B reviews in a batch, C classes, P hidden states read, D hidden size, V vocabulary.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,119 +14,71 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zhsenti.errors import ConfigError
-from zhsenti.labels import SentimentTask
-from zhsenti.models.backbone import LoraOptions, Precision, Tokenizer, add_lora, keep_freed_memory, load_lora, unwrap
+from zhsenti.methods.prompt import Encoded, PromptEncoder
+from zhsenti.models.adapter_check import SavedAdapter
+from zhsenti.models.backbone import (
+    LoraOptions,
+    Tokenizer,
+    add_lora,
+    keep_freed_memory,
+    load_backbone,
+    load_lora,
+    unwrap,
+)
 from zhsenti.models.decoder import decode, is_sharded
-from zhsenti.models.light import load_light
+from zhsenti.models.precision import Precision
+from zhsenti.models.scoring_model import load_scoring_model
 from zhsenti.models.trie import TokenTrie, build_trie
+from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One prompt. ``tokens`` is its length before the cut, so ``truncated`` means tokens > len(ids)."""
-
-    ids: list[int]
-    tokens: int
-    label: int | None = None
-
-    @property
-    def truncated(self) -> bool:
-        return self.tokens > len(self.ids)
-
-
-class PromptEncoder:
-    """Prompt ids by segment: literal + text + literal, so that nothing in a review can act as prompt or control token.
-
-    Literals come from the task and keep their special tokens; slots (text, aspect) are encoded with special tokens
-    split. Only the text slot is cut: head and tail are kept, the literals never shortened.
-    """
-
-    def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
-        self.task, self.tokenizer = task, tokenizer
-        before, after = task.template.split("{text}")
-        self._before = [self._segments(part) for part in before.split("{aspect}")]
-        self._after = [self._segments(part) for part in after.split("{aspect}")]
-
-    def _segments(self, literal: str) -> list[int]:
-        return self.tokenizer.encode(literal) if literal else []
-
-    def _slot(self, text: str) -> list[int]:
-        # Lone surrogates cannot be UTF-8; they become "?" here instead of an exception inside the tokenizer.
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        return self.tokenizer.encode(clean, split_special_tokens=True)
-
-    def __call__(self, text: str, label: int | None = None, aspect: str | None = None) -> Encoded:
-        """Ids of the whole prompt. Raises ConfigError when max_length leaves no room for text, or aspect is missing."""
-        if self.task.has_aspect and aspect is None:
-            raise ConfigError(
-                "任务模板含 {aspect}，但没有给方面", todo="给出方面：命令行用 --aspect，文件用 aspect 列。"
-            )
-        slot = self._slot(aspect) if self.task.has_aspect and aspect is not None else []
-        before, after = _join(self._before, slot), _join(self._after, slot)
-        body = self._slot(text)
-        room = self.task.max_length - len(before) - len(after)
-        if room < 8:
-            raise ConfigError(
-                f"max_length {self.task.max_length} 太小：模板已占 {len(before) + len(after)} 个 token",
-                todo=f"把 --max_length 提到 {len(before) + len(after) + 8} 以上。",
-            )
-        total = len(before) + len(body) + len(after)
-        if len(body) > room:
-            head = round(room * self.task.head_share)
-            body = body[:head] + body[len(body) - (room - head) :]
-        return Encoded([*before, *body, *after], total, label)
-
-
-def _join(parts: list[list[int]], slot: list[int]) -> list[int]:
-    joined = list(parts[0])
-    for part in parts[1:]:
-        joined += slot + part
-    return joined
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices, longest first (so that memory trouble and a low ETA show at once), cut into forward passes.
-
-    A pass holds at most ``budget`` tokens; a row that is longer by itself is a pass of its own.
-    """
-    batches: list[list[int]] = []
-    tokens = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        tokens += lengths[index]
-        if batches and tokens <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-            tokens = lengths[index]
-    return batches
-
-
 class Method(ABC):
     """One way to turn a prompt into class log-probabilities. A new one is a file, a registry line and a YAML.
 
-    name  registry key, manifest value; ``head`` names a module that is trained whole and saved with the adapter;
-    ``continuations`` are token ids to read on after the prompt, each on its own (one empty one: read the prompt alone).
+    Everything that is particular to a method stands here or in its subclass; no other room asks which one it has.
+
+    Attributes:
+        name: Registry key; the manifest of a saved folder holds it.
+        title: What users read (Chinese).
+        english: The same for pictures on machines without a Chinese font.
+        auto_class: The transformers class that opens the base with this method's output layer.
+        peft_task: peft's word for that class.
+        head: Name of a module that is trained whole and saved with the adapter; None where there is none.
+        has_lm_head: Whether the scores are the language-model head's, so that a program that only continues text can
+            give them.
+        works_untrained: Whether a bare base scores with this method (zero-shot).
+        word_ids: Token ids of the label words, in label order; empty where no words are read.
+        continuations: Token ids to read on after the prompt, each on its own (one empty one: read the prompt alone).
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    english: ClassVar[str]
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    peft_task: ClassVar[str] = "CAUSAL_LM"
     head: ClassVar[str | None] = None
+    has_lm_head: ClassVar[bool] = False
+    works_untrained: ClassVar[bool] = False
 
     def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
         self.task, self.tokenizer = task, tokenizer
         self.encode = PromptEncoder(task, tokenizer)
+        self.word_ids: list[list[int]] = []
         self.continuations: list[list[int]] = [[]]
 
+    # ── a batch and its scores ────────────────────────────────────────────────────────────────────────────────────
+
     def collate(self, batch: Sequence[Encoded]) -> dict[str, Any]:
-        """``labels`` (B,), when every row has one, and the ``trie`` of all prompts with their continuations.
+        """A batch as ``Scorer.forward`` takes it.
 
-        Read are a prompt's last token and the tokens of its continuation:
+        Returns:
+            ``labels`` (B,), when every row has one, and the ``trie`` of all prompts with their continuations. Read
+            are a prompt's last token and the tokens of its continuation::
 
-        prompt p1 p2 p3, continuations [], [w1]     reads  p3  p3 w1
+                prompt p1 p2 p3, continuations [], [w1]     reads  p3  p3 w1
         """
         rows, reads = [], []
         for item in batch:
@@ -139,20 +90,60 @@ class Method(ABC):
         known = {"labels": torch.tensor(labels)} if len(labels) == len(batch) else {}
         return {**known, "trie": build_trie(rows, reads)}
 
+    def score(self, network: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Tensor:
+        """Class log-probabilities, float32 (B, C) in label order, of what ``collate`` made.
+
+        Args:
+            network: The transformers model, or the scoring model, with this method's output layer.
+            trie: The batch.
+            checkpointing: Keep only each layer's input for the backward pass.
+        """
+        hidden_PD = decode(network.model, trie, checkpointing=checkpointing)
+        with torch.autocast(hidden_PD.device.type, enabled=False):
+            return self.log_probs(network, hidden_PD)
+
+    @abstractmethod
+    def log_probs(self, network: Any, hidden_PD: Tensor) -> Tensor:
+        """Class log-probabilities, float32 (B, C) in label order, from the final hidden states ``collate`` asks for.
+
+        Rows sum to one in probability.
+        """
+
+    def loss(self, log_probs_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """What training makes small, summed over the reviews; here the negative log-likelihood.
+
+        A sum, because an update is cut into passes: the caller divides by the reviews of the whole update.
+        """
+        return F.nll_loss(log_probs_BC, labels_B, reduction="sum")
+
     def notices(self) -> list[str]:
         """Chinese lines the user should read before this method runs (a slow path, say)."""
         return []
 
-    @abstractmethod
-    def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
-        """The frozen backbone with this method's output layer."""
+    # ── the network ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    @abstractmethod
-    def log_probs(self, network: nn.Module, hidden_PD: Tensor) -> Tensor:
-        """Class log-probabilities, float32 (B, C) in label order, from the final hidden states ``collate`` asks for.
+    def make_head(self, hidden_size: int) -> nn.Module:
+        """A fresh module for ``head``: here a float32 linear layer (C, D) of zeros, so that all classes start equal.
 
-        network is the transformers model; rows sum to one in probability.
+        Hidden states after Qwen's last norm are long (hundreds), so the usual N(0, 0.02) head would start with logits
+        of several units and a loss far above log C. It draws no random number, which would change LoRA's.
         """
+        layer = nn.Linear(hidden_size, len(self.task.labels), bias=False, device="meta").to_empty(device="cpu")
+        nn.init.zeros_(layer.weight)
+        return layer
+
+    def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
+        """The frozen backbone in ``folder`` with this method's output layer.
+
+        Raises:
+            ModelError: The folder holds no base that can be read.
+        """
+        options = {"num_labels": len(self.task.labels)} if "Classification" in self.auto_class else {}
+        model = load_backbone(folder, self.auto_class, precision, use_qlora=use_qlora, head=self.head, **options)
+        if self.head:
+            head = self.make_head(model.config.hidden_size).requires_grad_(False)
+            setattr(model, self.head, head.to(next(model.parameters()).device))
+        return model
 
     def build(
         self,
@@ -160,25 +151,49 @@ class Method(ABC):
         precision: Precision,
         *,
         lora: LoraOptions | None = None,
-        adapter: Path | None = None,
+        adapter: SavedAdapter | None = None,
         use_qlora: bool = False,
         merge: bool = False,
     ) -> Scorer:
         """Backbone plus a fresh LoRA (``lora``), a saved one (``adapter``), or neither (zero-shot).
 
-        ``merge`` folds the saved one into the backbone's weights. Raises ModelError when the parts do not fit.
+        Args:
+            folder: The base.
+            precision: What it computes in.
+            lora: Sizes of a fresh LoRA, to be trained.
+            adapter: A saved one, already checked by itself.
+            use_qlora: Hold the base in 4 bits.
+            merge: Fold the saved one into the backbone's weights.
+
+        Raises:
+            ModelError: The parts do not fit each other.
         """
         if lora is None and not use_qlora and not merge:
-            light = load_light(folder, precision, adapter=adapter, classes=len(self.task.labels) if self.head else 0)
+            head = (self.head, self.make_head) if self.head else None
+            light = load_scoring_model(folder, precision, adapter=adapter, head=head)
             if light is not None:
                 return Scorer(self, light)
-        network: nn.Module = self.load(folder, precision, use_qlora=use_qlora)
+        network: Any = self.load(folder, precision, use_qlora=use_qlora)
         if lora is not None:
-            network = add_lora(network, lora, head=self.head)  # type: ignore[arg-type]
+            network = add_lora(network, lora, head=self.head, task_type=self.peft_task)
         elif adapter is not None:
-            network = load_lora(network, adapter)  # type: ignore[arg-type]
+            network = load_lora(network, adapter, head=self.head)
             network = network.merge_and_unload() if merge else network
         return Scorer(self, network)
+
+    # ── what an export needs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def output_rows(self, network: Any) -> Tensor | None:
+        """Rows (C, D) whose products with the prompt's last hidden state are the logits; None where more is read."""
+        return None
+
+    def export(self, network: Any) -> PreTrainedModel:
+        """An ordinary transformers model that says what ``network`` (merged, with this method's head) says.
+
+        What is saved is opened by everyone with the class that its config names; a head that transformers has no
+        place for has to be put where it has one.
+        """
+        return network
 
 
 class Scorer(nn.Module):
@@ -216,18 +231,21 @@ class Scorer(nn.Module):
     def forward(
         self, trie: TokenTrie, labels: Tensor | None = None, num_items_in_batch: Tensor | int | None = None
     ) -> dict[str, Tensor]:
-        """``logits``: log-probabilities (B, C); with labels also ``loss``, the mean negative log-likelihood.
+        """Scores of a batch and, with labels, its loss.
 
-        Under gradient accumulation the mean is over all reviews of the update (``num_items_in_batch``), so an update
-        does not depend on how its reviews were cut into micro-batches.
+        Args:
+            trie: What ``Method.collate`` made.
+            labels: Class indices (B,).
+            num_items_in_batch: Reviews of the whole update under gradient accumulation, so that an update does not
+                depend on how its reviews were cut into passes; B where it is not given.
+
+        Returns:
+            ``logits``: log-probabilities (B, C); with labels also ``loss``, the method's loss a review.
         """
-        model: Any = unwrap(self.network)
-        hidden_PD = decode(model.model, trie, checkpointing=self.checkpointing)
-        with torch.autocast(hidden_PD.device.type, enabled=False):
-            log_probs_BC = self.method.log_probs(model, hidden_PD)
+        log_probs_BC = self.method.score(unwrap(self.network), trie, checkpointing=self.checkpointing)
         if labels is None:
             return {"logits": log_probs_BC}
-        total = F.nll_loss(log_probs_BC, labels, reduction="sum")
+        total = self.method.loss(log_probs_BC, labels)
         return {
             "loss": total / (num_items_in_batch if num_items_in_batch is not None else len(labels)),
             "logits": log_probs_BC,

@@ -6,24 +6,23 @@ label words. Trained and used through the same restricted softmax. Shapes: see m
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zhsenti.labels import SentimentTask
 from zhsenti.methods.base import Method
-from zhsenti.models.backbone import Precision, Tokenizer, load_backbone
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from zhsenti.models.backbone import Tokenizer
+from zhsenti.task import SentimentTask
 
 
 class LabelScoring(Method):
     name = "label_scoring"
     title = "标签打分"
+    english = "label scoring"
+    has_lm_head = True
+    works_untrained = True
 
     def __init__(self, task: SentimentTask, tokenizer: Tokenizer) -> None:
         super().__init__(task, tokenizer)
@@ -43,19 +42,21 @@ class LabelScoring(Method):
         )
         return [f"标签词 {longer} 不止一个 token：可以用，但要算整个词表的概率，略慢。"]
 
-    def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
-        from transformers import AutoModelForCausalLM
-
-        return load_backbone(folder, AutoModelForCausalLM, precision, use_qlora=use_qlora)
+    def output_rows(self, network: Any) -> Tensor | None:
+        """Rows (C, D) of the LM head; None where a label word has several tokens."""
+        if not self.single_token:
+            return None
+        head_VD = network.lm_head.weight
+        return head_VD[torch.tensor([ids[0] for ids in self.word_ids], device=head_VD.device)]
 
     def log_probs(self, network: Any, hidden_PD: Tensor) -> Tensor:
-        head_VD = network.lm_head.weight
-        if self.single_token:
-            rows_CD = head_VD[torch.tensor([ids[0] for ids in self.word_ids], device=head_VD.device)]
+        rows_CD = self.output_rows(network)
+        if rows_CD is not None:
             return F.log_softmax(F.linear(hidden_PD.float(), rows_CD.float()), dim=-1)
         # log p(word | prompt) over the whole vocabulary, summed over the word's tokens. For words [w1 w2] and [v1]:
         # state after   p   w1   p
         # predicts     w1   w2  v1
+        head_VD = network.lm_head.weight
         words_L = torch.tensor([token for ids in self.word_ids for token in ids], device=head_VD.device)
         logits_BLV = F.linear(hidden_PD.to(head_VD.dtype), head_VD).float().view(-1, len(words_L), len(head_VD))
         index_BL1 = words_L[None, :, None].expand(len(logits_BLV), -1, 1)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.errors import ConfigError, ModelError
-from zhsenti.models.adapter_check import load_adapter
+from zhsenti.core.errors import ConfigError, ModelError, first_line
+from zhsenti.models.adapter_check import SavedAdapter, load_adapter
+from zhsenti.models.precision import Precision, pick_device
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -29,27 +29,6 @@ class LoraOptions:
     target_modules: str  # "all-linear" or comma-separated layer names
 
 
-@dataclass(frozen=True)
-class Precision:
-    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``.
-
-    With the name ``int8`` (scoring on CPUs alone) linear layers multiply in int8 and all else is in ``dtype``.
-    """
-
-    name: str
-    dtype: torch.dtype
-
-    @property
-    def autocast(self) -> bool:
-        return self.dtype.itemsize < 4  # int8 has float32 around it where bfloat16 is slow
-
-
-def pick_device() -> torch.device:
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def keep_freed_memory() -> None:
     """Let glibc keep what a forward pass frees for the next one, instead of giving it back and faulting it in again.
 
@@ -62,28 +41,6 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 32 * 2**20)  # the largest it takes; setting it also keeps it from moving
         libc.mallopt(trim_threshold, 2**31 - 1)
-
-
-def pick_precision(name: str) -> Precision:
-    """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
-
-    Raises ConfigError for fp16 on a CPU (far slower than fp32 there) and for int8 on a GPU (not built).
-    """
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    if name == "auto":
-        if on_gpu:
-            name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        else:
-            name = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
-    if name == "fp16" and not on_gpu:
-        raise ConfigError("CPU 上不能用 fp16", todo="改用 --precision bf16、fp32 或 auto。")
-    if name == "int8":
-        if on_gpu or not torch.backends.mkldnn.is_available() or platform.machine().lower() not in ("x86_64", "amd64"):
-            raise ConfigError("这台机器上没有 int8 打分", expected="x86 CPU", todo="改用 --precision auto。")
-        return Precision(name, pick_precision("auto").dtype)
-    return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name])
 
 
 @contextmanager
@@ -120,7 +77,7 @@ class Tokenizer:
             self._backend = Backend.from_file(str(path)) if path.is_file() else _convert_tokenizer(folder)
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelError(
-                f"读不了 {folder} 的分词器", found=_first_line(error), todo="换一个完整的模型文件夹。"
+                f"读不了 {folder} 的分词器", found=first_line(error), todo="换一个完整的模型文件夹。"
             ) from error
         # As transformers' Qwen2Tokenizer does whatever the file says; a file made from a GGUF lacks it.
         self._backend.normalizer = NFC()
@@ -149,19 +106,34 @@ def load_config(folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise ModelError(
-            f"读不了 {folder} 的模型配置", found=_first_line(error), todo="换一个完整的模型文件夹。"
+            f"读不了 {folder} 的模型配置", found=first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
 
 
 def load_backbone(
-    folder: Path, auto_class: Any, precision: Precision, *, use_qlora: bool = False, **config: Any
+    folder: Path,
+    auto_class: str,
+    precision: Precision,
+    *,
+    use_qlora: bool = False,
+    head: str | None = None,
+    **config: Any,
 ) -> PreTrainedModel:
     """The frozen base model on the machine's device.
 
-    auto_class is a transformers Auto class (which head to put on); ``config`` overrides its configuration, e.g.
-    ``num_labels``. With ``use_qlora`` the linear layers are held in NF4 with double quantisation (Dettmers et al.
-    2023, arXiv:2305.14314); the LM head and the classifier head are not quantised. Raises ModelError.
+    Args:
+        folder: The base.
+        auto_class: Name of the transformers Auto class to open it with.
+        precision: What it computes in.
+        use_qlora: Hold the linear layers in NF4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314); LM
+            head and ``head`` are not quantised.
+        head: Name of a module that the folder need not hold: it is trained.
+        config: Overrides of the model's configuration, e.g. ``num_labels``.
+
+    Raises:
+        ModelError: The folder holds no whole model of a kind that is known.
     """
+    import transformers
     from huggingface_hub.errors import StrictDataclassError
 
     kwargs: dict[str, Any] = {"dtype": precision.dtype, "trust_remote_code": False, "use_safetensors": True, **config}
@@ -173,18 +145,19 @@ def load_backbone(
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=precision.dtype,
-            llm_int8_skip_modules=["lm_head", "score"],
+            llm_int8_skip_modules=["lm_head", *([head] if head else [])],
         )
         kwargs["device_map"] = {"": pick_device()}
     try:
         with quiet_loading():
-            model, report = auto_class.from_pretrained(folder, output_loading_info=True, **kwargs)
-        missing = sorted(name for name in report["missing_keys"] if not name.startswith("score."))
+            opened = getattr(transformers, auto_class)
+            model, report = opened.from_pretrained(folder, output_loading_info=True, **kwargs)
+        missing = sorted(name for name in report["missing_keys"] if not (head and name.startswith(f"{head}.")))
         if missing:  # transformers would draw them at random
             raise ValueError(f"缺 {len(missing)} 个张量：{'、'.join(missing[:4])}")
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(
-            f"读不了基座模型 {folder}", found=_first_line(error), todo="换一个完整的模型文件夹。"
+            f"读不了基座模型 {folder}", found=first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
     if use_qlora:
         if pick_device().type == "cpu":
@@ -203,10 +176,19 @@ def load_backbone(
     return model
 
 
-def add_lora(model: PreTrainedModel, options: LoraOptions, *, head: str | None = None) -> PeftModel:
-    """Put fresh LoRA weights (float32) on ``model``; ``head`` names a module that is trained and saved whole.
+def add_lora(
+    model: PreTrainedModel, options: LoraOptions, *, head: str | None = None, task_type: str = "CAUSAL_LM"
+) -> PeftModel:
+    """Put fresh LoRA weights (float32) on ``model``.
 
-    Raises ConfigError when a named target layer does not exist, or is the output layer, whose rows are read directly.
+    Args:
+        model: The base.
+        options: Sizes, and which layers.
+        head: Name of a module that is trained and saved whole.
+        task_type: peft's word for the kind of model.
+
+    Raises:
+        ConfigError: A named target layer does not exist, or is the output layer, whose rows are read directly.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -216,7 +198,7 @@ def add_lora(model: PreTrainedModel, options: LoraOptions, *, head: str | None =
         import torch
 
         linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-        linear -= {"lm_head", "score"}
+        linear -= {"lm_head", head}
         wrong = [name for name in targets if name not in linear]
         if wrong or not targets:
             raise ConfigError(
@@ -228,30 +210,30 @@ def add_lora(model: PreTrainedModel, options: LoraOptions, *, head: str | None =
         lora_dropout=options.dropout,
         target_modules=targets,
         modules_to_save=[head] if head else None,
-        task_type=TaskType.SEQ_CLS if head else TaskType.CAUSAL_LM,
+        task_type=TaskType[task_type],
     )
     with quiet_loading():
         return get_peft_model(model, config)
 
 
-def load_lora(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> PeftModel:
-    """Put the saved adapter in ``folder`` on ``model``. Raises ModelError when it does not fit this base."""
+def load_lora(model: PreTrainedModel, saved: SavedAdapter, *, head: str | None) -> PeftModel:
+    """Put a saved adapter on ``model``, which holds the module ``head`` that the method trains whole, if any.
+
+    Raises:
+        ModelError: It does not fit this base.
+    """
     from peft import PeftModel
 
-    load_adapter(model, folder)  # peft itself passes over tensors that are missing or surplus
+    load_adapter(model, saved, head)  # peft itself passes over tensors that are missing or surplus
     try:
         with quiet_loading():
-            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+            return PeftModel.from_pretrained(model, str(saved.folder))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ModelError(
-            f"适配器 {folder} 与基座对不上", found=_first_line(error), todo="用训练时的那个基座（--model_name）。"
+            f"适配器 {saved.folder} 与基座对不上", found=first_line(error), todo="用训练时的那个基座（--model_name）。"
         ) from error
 
 
 def unwrap(network: Any) -> PreTrainedModel:
     """The transformers model below a PeftModel (its LoRA layers stay in place), or the model itself."""
     return network.get_base_model() if hasattr(network, "get_base_model") else network
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

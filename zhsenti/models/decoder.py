@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from zhsenti.models.functions import LoraLinear, RmsNorm, Swiglu, causal_attention, lora_parts
+from zhsenti.models.autograd import LoraLinear, RmsNorm, Swiglu, causal_attention, lora_parts
 from zhsenti.models.int8 import Int8Linear
 from zhsenti.models.trie import TokenTrie
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhsenti.errors import ModelError
+from zhsenti.core.errors import ModelError
+from zhsenti.core.hashing import file_sha256
 
 MARK = "zhsenti_model.json"
 
@@ -229,8 +230,3 @@ def is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from zhsenti.models.functions import lora_parts
+from zhsenti.models.autograd import lora_parts
 
 # Without VNNI two products are first summed in 16 bits and saturate there: 2 · 255 · 127 does, 2 · 255 · 63 does not.
 WEIGHT_STEPS = 127 if torch.cpu._is_vnni_supported() else 63

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from zhsenti.config import cache_root, user_path
-from zhsenti.errors import ModelError
-from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, file_sha256, is_whole, prepare_embedded
+from zhsenti.core.errors import ModelError
+from zhsenti.core.hashing import file_sha256
+from zhsenti.core.paths import cache_root, user_path
+from zhsenti.models.embedded import EMBEDDED, FAMILY, convert_gguf, is_whole, prepare_embedded
 from zhsenti.models.untrusted import is_pickle, read_header, read_json, refuse_code, refuse_name, refuse_sizes
 
 PATTERNS = ["config.json", "generation_config.json", "tokenizer*", "vocab.json", "merges.txt", "*.safetensors*"]

@@ -7,8 +7,10 @@ import sys
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.config import InferenceConfig, cache_root, parse, user_path
-from zhsenti.errors import ConfigError, ZhsentiError
+from zhsenti.core.errors import ConfigError, ZhsentiError
+from zhsenti.core.flags import parse
+from zhsenti.core.paths import cache_root, user_path
+from zhsenti.prediction.config import InferenceConfig
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -29,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     if config.text is not None and not config.text.strip():
         raise ConfigError("--text 是空的", todo='给一句评论，如 --text "房间很干净"。')
     _check_input(config)
-    from zhsenti.artifact import load_manifest
+    from zhsenti.artifact import open_artifact
 
-    manifest = load_manifest(config.model_path)  # a wrong path fails at once, before torch is imported
+    manifest = open_artifact(config.model_path).manifest  # a wrong path fails at once, before torch is imported
 
     folder, name = user_path(config.model_path).absolute(), config.model_name  # Ray's workers stand in another folder
     base = str(user_path(name).absolute()) if name and user_path(name).exists() else name
@@ -39,10 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     def load() -> SentimentPredictor:
         from zhsenti.prediction.predictor import SentimentPredictor
 
-        return SentimentPredictor(folder, model_name=base, precision=config.precision, merge=config.merge)
+        return SentimentPredictor.from_folder(folder, model_name=base, precision=config.precision, merge=config.merge)
 
     if config.input is not None:
-        from zhsenti.prediction.batch import predict_file
+        from zhsenti.prediction.batch.job import predict_file
 
         predict_file(config, manifest.task, load, model_identity(manifest, config))
         return 0
@@ -99,7 +101,7 @@ def answer(predictor: SentimentPredictor, config: InferenceConfig, text: str) ->
 
 def show(text: str, result: Prediction, as_json: bool, explanation: Explanation | None = None) -> None:
     if as_json:
-        from zhsenti.prediction.explain import readable
+        from zhsenti.data.text import readable
 
         extra = {"explanation": explanation.model_dump()} if explanation else {}
         print(json.dumps({"text": readable(text), **result.to_dict(), **extra}, ensure_ascii=False), flush=True)

@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from zhsenti.data.text import readable
 from zhsenti.prediction.temperature import LOG_FLOOR
 
 MAX_CLAUSES = 48  # units of either kind that are scored: what one explanation may cost, however long the text
@@ -134,11 +135,6 @@ def words(text: str) -> list[Span]:
     import rjieba
 
     return _between([0, *(end for _, _, end in rjieba.tokenize(readable(text))), len(text)])
-
-
-def readable(text: str) -> str:
-    """Lone surrogates, which neither jieba nor a JSON file can hold, as "?", as in the prompt. Places stay the same."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def word_units(text: str) -> list[Span]:

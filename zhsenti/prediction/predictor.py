@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from zhsenti.artifact import Manifest, load_manifest
-from zhsenti.errors import ArtifactError, ConfigError, DataError, ModelError
-from zhsenti.labels import SentimentTask
-from zhsenti.methods import get_method
-from zhsenti.methods.base import Encoded, Method, token_batches
-from zhsenti.models.backbone import Precision, Tokenizer, pick_device, pick_precision, unwrap
+from zhsenti.artifact import Artifact, Manifest, open_artifact
+from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
+from zhsenti.data.text import text_fault
+from zhsenti.methods import ZERO_SHOT, get_method
+from zhsenti.methods.base import Scorer
+from zhsenti.methods.prompt import Encoded, token_batches
+from zhsenti.models.backbone import Tokenizer, unwrap
 from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
+from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import ResolvedModel, resolve_model
 from zhsenti.prediction.temperature import scale
+from zhsenti.task import SentimentTask
 
 # Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -50,8 +53,14 @@ PROBE = (
 
 @dataclass(frozen=True)
 class Prediction:
-    """label  the likeliest one;  confidence  its probability;  scores  every label's probability, in label order
-    tokens  of the prompt before any cut;  truncated  whether part of the text was not read.
+    """What one text got.
+
+    Attributes:
+        label: The likeliest label.
+        confidence: Its probability.
+        scores: Every label's probability, in label order.
+        tokens: Length of the prompt before any cut.
+        truncated: Whether part of the text was not read.
     """
 
     label: str
@@ -65,113 +74,149 @@ class Prediction:
 
 
 class SentimentPredictor:
-    """Predict with a trained adapter folder; method, task and base model come from its manifest.
-
-    model_path  the ``lora_adapter`` folder;  model_name  another place of the same base;  merge  fold LoRA into the
-    base first;  temperature  what log-probabilities are divided by, by default what the last evaluation stored in the
-    folder (1 before any).  Raises ArtifactError (folder) or ModelError (base not found, or not the one trained on).
+    """Texts in, typed results out. Made by ``from_folder`` (a trained adapter) or ``from_base`` (zero-shot).
 
     >>> from zhsenti import SentimentPredictor
-    >>> predictor = SentimentPredictor("experiments/label_scoring/lora_adapter")
+    >>> predictor = SentimentPredictor.from_folder("experiments/label_scoring/lora_adapter")
     >>> predictor.predict("这个产品质量非常好，值得购买！").label
     '正面'
     """
 
     def __init__(
         self,
-        model_path: str | Path,
+        scorer: Scorer,
+        base: ResolvedModel,
+        precision: Precision,
         *,
-        model_name: str | None = None,
-        precision: str = "auto",
-        merge: bool = False,
-        temperature: float | None = None,
+        manifest: Manifest | None = None,
+        temperature: float = 1.0,
+        inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        folder = Path(model_path)
-        self.manifest: Manifest | None = load_manifest(folder)
-        self.temperature = self.manifest.temperature if temperature is None else temperature
-        model = find_base(self.manifest, model_name)
-        # Training's precision is what the adapter was fitted and checked in.
-        wanted = self.manifest.base.get("precision", "auto") if precision == "auto" else precision
-        self.precision = _usable(wanted)
-        self._set_up(self.manifest.task, get_method(self.manifest.method), model)
-        use_qlora = bool(self.manifest.base.get("use_qlora"))
-        if self.precision.name == "int8" and use_qlora:
-            raise ConfigError("适配器在 4 比特基座上训练，不能再用 int8", todo="去掉 --precision int8。")
-        if merge and use_qlora:
-            raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
-        self._scorer = self.method.build(model.path, self.precision, adapter=folder, use_qlora=use_qlora, merge=merge)
-        self._ready()
+        """A predictor of parts that are loaded already.
 
-    def _ready(self) -> None:
-        if self.precision.name == "int8":
-            decoder: Any = unwrap(self._scorer.network).model
+        Args:
+            scorer: The method and its network.
+            base: The base that the network was made of.
+            precision: What it computes in.
+            manifest: Of the adapter in the network; None where there is none.
+            temperature: What log-probabilities are divided by.
+            inside: A block that every forward pass runs in, such as one that switches an adapter off.
+
+        Raises:
+            ConfigError: int8 is asked for where it cannot be had.
+        """
+        self.method, self.task, self.base, self.precision = scorer.method, scorer.method.task, base, precision
+        self.manifest, self.temperature = manifest, temperature
+        self._scorer, self._inside = scorer, inside
+        self._int8: Int8 | None = None
+        self._close_call = 0.0
+        if precision.name == "int8":
+            decoder: Any = unwrap(scorer.network).model
             if not is_known(decoder):
                 raise ConfigError(
                     "这一类模型不能用 int8", expected="Qwen2、Qwen2.5、Qwen3", todo="去掉 --precision int8。"
                 )
             self._int8 = Int8(decoder)
-        self._scorer.eval()
+        scorer.eval()
         if self._int8:
             self._close_call = CLOSE_CALL * self._int8_error()
 
-    def _int8_error(self) -> float:
-        """Root mean square over PROBE of int8's error in the difference of two labels' log-probabilities."""
-        items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
-        rough = self._score(items, None)
-        self._close_call = float("inf")
-        error = rough - self._score(items, None)
-        error -= error.mean(axis=1, keepdims=True)
-        return float(np.sqrt(2 * (error**2).sum(axis=1).mean() / (error.shape[1] - 1)))
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path | Artifact,
+        *,
+        model_name: str | None = None,
+        precision: str = "auto",
+        merge: bool = False,
+        temperature: float | None = None,
+    ) -> SentimentPredictor:
+        """Predict with a trained adapter; method, task and base model come from its folder.
+
+        Args:
+            folder: The ``lora_adapter`` folder, or what ``open_artifact`` made of it.
+            model_name: Another place of the same base.
+            precision: What to compute in; ``auto`` is what the adapter was trained and checked in.
+            merge: Fold LoRA into the base first.
+            temperature: What log-probabilities are divided by; by default what the last evaluation stored in the
+                folder (1 before any).
+
+        Raises:
+            ArtifactError: The folder is not whole or not for use, or its base is not found or another one.
+            ModelError: The base or the adapter cannot be loaded.
+            ConfigError: Settings that do not go together.
+        """
+        artifact = folder if isinstance(folder, Artifact) else open_artifact(folder)
+        manifest = artifact.manifest
+        base = find_base(manifest, model_name)
+        chosen = _usable(manifest.base.get("precision", "auto") if precision == "auto" else precision)
+        use_qlora = bool(manifest.base.get("use_qlora"))
+        if chosen.name == "int8" and use_qlora:
+            raise ConfigError("适配器在 4 比特基座上训练，不能再用 int8", todo="去掉 --precision int8。")
+        if merge and use_qlora:
+            raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
+        method = get_method(manifest.method)(manifest.task, Tokenizer(base.path))
+        scorer = method.build(base.path, chosen, adapter=artifact.adapter, use_qlora=use_qlora, merge=merge)
+        kept = manifest.temperature if temperature is None else temperature
+        return cls(scorer, base, chosen, manifest=manifest, temperature=kept)
 
     @classmethod
     def from_base(
         cls, model_name: str = "auto", task: SentimentTask | None = None, *, precision: str = "auto"
     ) -> SentimentPredictor:
-        """Zero-shot: label scoring with the same prompt and words, and no adapter."""
-        self = cls.__new__(cls)
-        self.manifest, self.precision = None, pick_precision(precision)
-        model = resolve_model(model_name)
-        self._set_up(task or SentimentTask(), get_method("label_scoring"), model)
-        self._scorer = self.method.build(model.path, self.precision)
-        self._ready()
-        return self
+        """Zero-shot: the method that works untrained, with the same prompt and words, and no adapter.
 
-    def _set_up(self, task: SentimentTask, method: type[Method], model: ResolvedModel) -> None:
-        self.task, self.base = task, model
-        self.method = method(task, Tokenizer(model.path))
+        Raises:
+            ModelError: The base is not found or cannot be loaded.
+        """
+        chosen, base = pick_precision(precision), resolve_model(model_name)
+        method = get_method(ZERO_SHOT)(task or SentimentTask(), Tokenizer(base.path))
+        return cls(method.build(base.path, chosen), base, chosen)
 
     @property
     def method_name(self) -> str:
         return self.method.name
 
     def zero_shot(self) -> SentimentPredictor:
-        """This predictor's base without its adapter. Label scoring shares the loaded weights; a classifier head has no
-        LM head to share, and int8 weights hold the adapter, so there the base is loaded again."""
+        """This predictor's base without its adapter.
+
+        A method that works untrained shares the loaded weights. Another one's network has no output layer for it, and
+        int8 weights hold the adapter, so there the base is loaded again.
+        """
         if self.manifest is None:
             return self
-        if self._int8 or self.method_name != "label_scoring" or not hasattr(self._scorer.network, "disable_adapter"):
+        switch_off = getattr(self._scorer.network, "disable_adapter", None)
+        if self._int8 or not self.method.works_untrained or switch_off is None:
             return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
-        twin = SentimentPredictor.__new__(SentimentPredictor)
-        twin.__dict__.update(self.__dict__)
-        twin.manifest, twin.temperature = None, 1.0
-        twin._without_adapter = self._scorer.network.disable_adapter  # type: ignore[assignment]
-        return twin
-
-    _without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
-    _int8: Int8 | None = None
-    _close_call = 0.0
-    temperature = 1.0
+        return SentimentPredictor(self._scorer, self.base, self.precision, inside=switch_off)
 
     def predict(self, text: str, aspect: str | None = None) -> Prediction:
-        """One text. Raises DataError when it is empty."""
+        """One text.
+
+        Raises:
+            DataError: No door takes this text (empty, invisible characters only, too long …).
+        """
         return self.predict_batch([text], None if aspect is None else [aspect])[0]
 
-    on_progress: Callable[[int], None] | None = None  # told how many texts of ``predict_batch`` a forward pass did
+    def predict_batch(
+        self,
+        texts: Sequence[str],
+        aspects: Sequence[str] | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Prediction]:
+        """One result a text, in order, whatever the lengths.
 
-    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[Prediction]:
-        """One result a text, in order, whatever the lengths. Raises DataError naming the first empty text."""
+        Args:
+            texts: The texts.
+            aspects: One for each text, where the task asks for one.
+            progress: Told after each forward pass how many texts it did.
+
+        Raises:
+            DataError: A text that no door takes; the first one is named.
+        """
         items = self._encode(texts, aspects)
-        probabilities = np.exp(self._calibrated(self._score(items, self.on_progress)))
+        probabilities = np.exp(self._calibrated(self._score(items, progress)))
         results = []
         for item, row in zip(items, probabilities, strict=True):
             best = int(row.argmax())
@@ -190,7 +235,7 @@ class SentimentPredictor:
     ) -> np.ndarray:
         """Class log-probabilities, float32 (N, C), rows in input order, columns in label order, after the temperature.
 
-        ``progress`` is called with the number of texts done by each forward pass.
+        Args and errors as for ``predict_batch``.
         """
         return self._calibrated(self._score(self._encode(texts, aspects), progress))
 
@@ -206,9 +251,10 @@ class SentimentPredictor:
         if aspects is not None and len(aspects) != len(texts):
             raise DataError("方面与文本数目不同", expected=f"{len(texts)} 个", found=f"{len(aspects)} 个")
         for index, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
+            fault = text_fault(text) if isinstance(text, str) else "不是文字"
+            if fault:
                 raise DataError(
-                    f"第 {index + 1} 条文本为空或不是文字", found=repr(text)[:60], todo="去掉它或补上内容。"
+                    f"第 {index + 1} 条文本不能用：{fault}", found=repr(text)[:60], todo="去掉它或补上内容。"
                 )
         return [
             self.method.encode(text, aspect=aspect)
@@ -219,7 +265,7 @@ class SentimentPredictor:
     def _score(self, items: list[Encoded], progress: Callable[[int], None] | None) -> np.ndarray:
         scores = np.empty((len(items), len(self.task.labels)), dtype=np.float32)
         autocast = torch.autocast(pick_device().type, self.precision.dtype, enabled=self.precision.autocast)
-        with autocast, self._without_adapter():
+        with autocast, self._inside():
             self._forward(items, np.arange(len(items)), scores, progress)
             if self._int8:
                 best = np.sort(scores, axis=1)
@@ -244,9 +290,22 @@ class SentimentPredictor:
             if progress:
                 progress(len(batch))
 
+    def _int8_error(self) -> float:
+        """Root mean square over PROBE of int8's error in the difference of two labels' log-probabilities."""
+        items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
+        rough = self._score(items, None)
+        self._close_call = float("inf")
+        error = rough - self._score(items, None)
+        error -= error.mean(axis=1, keepdims=True)
+        return float(np.sqrt(2 * (error**2).sum(axis=1).mean() / (error.shape[1] - 1)))
+
 
 def find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
-    """The base the adapter was trained on. Refuses another one: LoRA weights mean nothing elsewhere."""
+    """The base the adapter was trained on.
+
+    Raises:
+        ArtifactError: It is not found, or what is found is another one: LoRA weights mean nothing elsewhere.
+    """
     trained = manifest.base
     try:
         model = resolve_model(model_name or trained["model_id"])

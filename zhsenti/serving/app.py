@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from zhsenti import __version__
-from zhsenti.config import ServeConfig
 from zhsenti.prediction.explain import MAX_CLAUSES, MAX_WORDS, Explanation, explain
 from zhsenti.serving.access import Access, exchange
 from zhsenti.serving.batcher import Batcher, Ticket, costs
+from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate, Limits
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.openapi import EXAMPLES, MEANING, describe, errors

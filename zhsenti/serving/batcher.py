@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.labels import SentimentTask
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.schema import ServiceError
+from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
     from zhsenti.prediction.predictor import Prediction

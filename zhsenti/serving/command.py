@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.config import ServeConfig, parse, user_path
-from zhsenti.errors import ConfigError, ModelError, first_line
+from zhsenti.core.errors import ConfigError, ModelError, first_line
+from zhsenti.core.flags import parse
+from zhsenti.core.paths import user_path
+from zhsenti.serving.config import ServeConfig
 
 if TYPE_CHECKING:
     from zhsenti.serving.app import Service
@@ -129,16 +131,16 @@ def model_names(paths: list[str]) -> list[str]:
 
 def load_service(config: ServeConfig, gate: Gate) -> Service:
     """Raises ArtifactError, ModelError, ConfigError for an adapter that cannot be served."""
-    from zhsenti.artifact import load_manifest
+    from zhsenti.artifact import open_artifact
 
     for path in config.model_path:
-        load_manifest(path)  # a wrong path fails at once, before torch is imported
+        open_artifact(path)  # a wrong path fails at once, before torch is imported
     from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor, pick_device
     from zhsenti.serving.app import PASSES, create_app
 
     models: dict[str, Any] = {}
     for name, path in zip(model_names(config.model_path), config.model_path, strict=True):
-        models[name] = SentimentPredictor(
+        models[name] = SentimentPredictor.from_folder(
             Path(user_path(path)), model_name=config.model_name, precision=config.precision
         )
         _say(f"模型 {name}：{path}")

@@ -14,9 +14,10 @@ from typing import Any
 
 from ray import serve
 
-from zhsenti.config import ServeConfig, parse
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
+from zhsenti.core.flags import parse
 from zhsenti.serving.command import KEY_VARIABLE, load_service, make_gate
+from zhsenti.serving.config import ServeConfig
 
 RESOURCES = ("num_replicas", "num_cpus", "num_gpus")
 

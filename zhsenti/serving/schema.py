@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zhsenti.data.read import MAX_TEXT, text_fault
+from zhsenti.data.text import MAX_TEXT, text_fault
 from zhsenti.prediction.explain import Explanation
 
 MAX_DETAILS = 256

@@ -7,7 +7,6 @@ then renamed: what is called checkpoint-N was whole once, and the mark tells whe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.artifact import WEIGHTS, broken_files, seal
-from zhsenti.errors import TrainingError, first_line
-from zhsenti.files import fresh_folder, recover, swap_in, write_text
+from zhsenti.core.errors import TrainingError, first_line
+from zhsenti.core.files import fresh_folder, recover, swap_in, write_text
+from zhsenti.core.hashing import json_sha256
 from zhsenti.models.untrusted import read_json
 
 MARK = "zhsenti_checkpoint.json"
@@ -43,7 +43,7 @@ def commit(
     ``identity`` has the ``SECTIONS`` of a run. ``micro_tokens`` is no part of it (it changes rounding alone), but
     resume keeps it, so as to be bit-equal; ``seconds`` of training it took to come here.
     """
-    hashes = {section: _sha256(identity[section]) for section in SECTIONS}
+    hashes = {section: json_sha256(identity[section]) for section in SECTIONS}
     progress = {"step": step, "micro_tokens": micro_tokens, "seconds": round(seconds, 1)}
     seal(unfinished, MARK, {"format": FORMAT, **progress, "hashes": hashes, "identity": identity})
     swap_in(unfinished, folder)  # a run that went back to an earlier checkpoint comes by here again
@@ -62,7 +62,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
         raise ValueError("内容不全")
     if not (isinstance(identity["config"].get("processes"), int) and 1 <= identity["config"]["processes"] <= 1024):
         raise ValueError("进程数不对")
-    if {section: _sha256(identity.get(section)) for section in SECTIONS} != mark.get("hashes"):
+    if {section: json_sha256(identity.get(section)) for section in SECTIONS} != mark.get("hashes"):
         raise ValueError("与它自己的校验值不符")
     return mark
 
@@ -191,10 +191,6 @@ def _flat(identity: dict[str, Any]) -> dict[str, Any]:
     """``identity`` by the names users know: settings by their flag, the task's parts one by one."""
     task = {f"task.{key}": value for key, value in identity["task"].items()}
     return {**identity["config"], **task, "数据（SHA-256）": identity["data"], "基座（SHA-256）": identity["base"]}
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -21,12 +21,12 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from zhsenti.artifact import WEIGHTS
-from zhsenti.errors import TrainingError, first_line
-from zhsenti.methods.base import Encoded, token_batches
+from zhsenti.core.errors import TrainingError, first_line
+from zhsenti.methods.prompt import Encoded, token_batches
 from zhsenti.models.trie import TokenTrie
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.checkpoints import BEST, STATE, UNFINISHED, commit, last_whole, prune, read_mark
-from zhsenti.training.endings import is_disk_error, is_out_of_memory
+from zhsenti.training.interrupts import is_disk_error, is_out_of_memory
 from zhsenti.training.processes import Processes
 from zhsenti.training.restore import best_weights, put_adapter, refusing
 

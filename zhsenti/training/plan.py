@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from zhsenti.errors import ConfigError
+from zhsenti.core.errors import ConfigError
 
 # Share of the measured GEMM peak that LoRA training reaches on two cores (docs/results/training.json).
 EFFICIENCY = 0.7

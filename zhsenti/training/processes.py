@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from zhsenti.errors import ConfigError, TrainingError
+from zhsenti.core.errors import ConfigError, TrainingError
 
 PATIENCE_SECONDS = 1800  # how long one may wait for another: it may be reading, or writing to a slow disk
 STOP_SECONDS = 600  # for the step, the evaluation and the checkpoint that a stop signal waits for

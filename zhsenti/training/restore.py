@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from transformers import TrainerState
 
 from zhsenti.artifact import WEIGHTS, compare_with_live
-from zhsenti.errors import TrainingError, first_line
+from zhsenti.core.errors import TrainingError, first_line
 from zhsenti.training.checkpoints import BEST, STATE, read_mark
-from zhsenti.training.endings import is_out_of_memory
+from zhsenti.training.interrupts import is_out_of_memory
 
 _MISFITS = (LookupError, ValueError, TypeError, AttributeError, EOFError)  # other things under the names of ours
 Weights = dict[str, torch.Tensor]

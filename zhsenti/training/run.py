@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,16 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError
 
-from zhsenti.artifact import Manifest, check_writable, library_versions, save_artifact
-from zhsenti.config import TrainConfig
-from zhsenti.data.sources import DatasetSplits, Example, load_dataset, rows_sha256
-from zhsenti.data.split import sample
-from zhsenti.errors import ConfigError, DataError, Interrupted, TrainingError, first_line
-from zhsenti.files import fresh_folder, hold
-from zhsenti.labels import SentimentTask
+from zhsenti.artifact import Manifest, save_artifact
+from zhsenti.core.errors import DataError, Interrupted, TrainingError, first_line
+from zhsenti.core.files import check_writable, fresh_folder, hold
+from zhsenti.core.hashing import rows_sha256
+from zhsenti.core.provenance import library_versions
+from zhsenti.data.sources import load_dataset
+from zhsenti.data.split import DatasetSplits, Example, sample
+from zhsenti.task import SentimentTask
 from zhsenti.training.checkpoints import checkpoints, last_whole, prune, read_mark, retire_later, sweep
-from zhsenti.training.endings import explained, is_disk_error
-from zhsenti.training.processes import Processes, launch, started_count
+from zhsenti.training.config import TrainConfig
+from zhsenti.training.interrupts import explained, is_disk_error
+from zhsenti.training.processes import Processes
 
 # Settings that do not change the weights: free to differ between a run and its resumption.
 NOT_IDENTITY = {
@@ -34,14 +35,14 @@ NOT_IDENTITY = {
 }  # fmt: skip
 
 
-def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None = None) -> Path:
-    """Train ``method_name`` as ``config`` says; returns the adapter folder.
+def train(config: TrainConfig, sources: dict[str, str] | None = None) -> Path:
+    """Train as ``config`` says; returns the adapter folder.
 
     Nothing is written before data, model and settings have been checked. Raises ZhsentiError for a user's mistake.
     """
     processes = Processes()
     console = Console(stderr=True, highlight=False, quiet=not processes.is_main)
-    output_dir = Path(config.output_dir or f"experiments/{method_name}")
+    output_dir = Path(config.output_dir or f"experiments/{config.method}")
     adapter = output_dir / "lora_adapter"
     task = config.resolved_task()
     check_writable(output_dir)
@@ -59,8 +60,8 @@ def train(config: TrainConfig, method_name: str, sources: dict[str, str] | None 
     config = _as_before(config, output_dir)
     with contextlib.ExitStack() as held:
         held.enter_context(explained(output_dir))
-        session = Session(config, task, method_name, train_rows, dev_rows, processes)
-        identity = _identity(config, session, processes, rows_sha256([*train_rows, *dev_rows]))
+        session = Session(config, task, train_rows, dev_rows, processes)
+        identity = _identity(config, session, processes, rows_sha256(row.cells for row in [*train_rows, *dev_rows]))
         session.check_space(output_dir)
         if config.resume_from_checkpoint not in ("auto", "none"):
             session.find_checkpoint(config.resume_from_checkpoint, output_dir, identity)  # before anything is written
@@ -143,7 +144,9 @@ def _finish(
         "n_dev": len(session.dev_rows),
         **{f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name in _DATA_KEYS},
     }
-    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _DATA_KEYS}
+    settings = {
+        f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _DATA_KEYS | {"method"}
+    }
     training = {"settings": {**settings, "task": None}, "result": result}
     method = session.method
     try:
@@ -242,24 +245,3 @@ def _set_aside(output_dir: Path) -> Path | None:
     for path in earlier:
         path.rename(kept / path.name)
     return kept
-
-
-def main(argv: list[str] | None, method_name: str) -> int:
-    """The training scripts' body."""
-    from zhsenti.config import parse
-
-    config, sources = parse(TrainConfig, argv, f"微调中文情感分类器（{method_name}）")
-    started = started_count()
-    if config.num_processes > 1 and started not in (1, config.num_processes):
-        raise ConfigError("进程数说法不一", expected=f"--num_processes {started}", found=str(config.num_processes))
-    if config.num_processes > 1 and started == 1:
-        words = sys.argv[1:] if argv is None else argv
-        output_dir = Path(config.output_dir or f"experiments/{method_name}")
-        return launch(config.num_processes, [_script(method_name), *words], output_dir)
-    train(config, method_name, sources)
-    return 0
-
-
-def _script(method_name: str) -> str:
-    name = {"label_scoring": "train_label_scoring.py", "classifier_head": "train_classifier.py"}[method_name]
-    return str(Path(__file__).resolve().parents[2] / "scripts" / name)

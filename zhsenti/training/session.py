@@ -12,29 +12,21 @@ from rich.console import Console
 from scipy.stats import binomtest
 from transformers import TrainerCallback, TrainerState, TrainingArguments, set_seed
 
-from zhsenti.config import TrainConfig
-from zhsenti.data.sources import Example
-from zhsenti.errors import ConfigError, Interrupted
-from zhsenti.labels import SentimentTask
+from zhsenti.core.errors import ConfigError, Interrupted
+from zhsenti.data.split import Example
 from zhsenti.methods import get_method
-from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, pick_device, pick_precision, unwrap
+from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, unwrap
 from zhsenti.models.decoder import is_known
+from zhsenti.models.precision import pick_device, pick_precision
 from zhsenti.models.sources import resolve_model
+from zhsenti.task import SentimentTask
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.callbacks import EarlyStop, FinalCheckpoint, ProgressView, ResultsLog, StopWhenAsked
 from zhsenti.training.checkpoints import check_same_run, checkpoints, find_checkpoint, read_mark
-from zhsenti.training.endings import StopRequest, check_space
+from zhsenti.training.config import TrainConfig
+from zhsenti.training.interrupts import StopRequest, check_space
 from zhsenti.training.loop import SentimentTrainer, peak_memory_bytes
-from zhsenti.training.plan import (
-    Fit,
-    Plan,
-    Shape,
-    expected_seconds,
-    fit_memory,
-    free_memory,
-    parse_bytes,
-    smallest_fit,
-)
+from zhsenti.training.plan import Fit, Plan, Shape, expected_seconds, fit_memory, free_memory, parse_bytes, smallest_fit
 from zhsenti.training.processes import Processes
 from zhsenti.training.restore import best_weights, put_adapter, read_state, refusing
 from zhsenti.training.tracking import trackers
@@ -49,7 +41,6 @@ class Session:
         self,
         config: TrainConfig,
         task: SentimentTask,
-        method_name: str,
         train_rows: list[Example],
         dev_rows: list[Example],
         processes: Processes,
@@ -60,7 +51,7 @@ class Session:
         self.precision, self.device = pick_precision(config.precision), pick_device()
         model = resolve_model(config.model_name)
         tokenizer = Tokenizer(model.path)
-        self.method = get_method(method_name)(task, tokenizer)
+        self.method = get_method(config.method)(task, tokenizer)
         self.train_items = [self.method.encode(row.text, row.label, row.aspect) for row in train_rows]
         self.dev_items = [self.method.encode(row.text, row.label, row.aspect) for row in dev_rows]
         lengths, dev_lengths = ([len(item.ids) for item in items] for items in (self.train_items, self.dev_items))

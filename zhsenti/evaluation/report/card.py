@@ -1,0 +1,86 @@
+"""The model card: README.md in the adapter folder, in the form the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zhsenti.artifact import CARD
+from zhsenti.core.files import write_text
+from zhsenti.core.templates import environment
+from zhsenti.evaluation.report.verdict import Results, Verdict, interval, percent
+
+if TYPE_CHECKING:
+    from zhsenti.evaluation.sections.stages import Run
+
+MARK = "<!-- zhsenti: 由评估生成；删掉这一行后，以后的评估不再改动本文件 -->"
+# Whose weights the embedded models are. All of these are Apache-2.0.
+HUB_NAMES = {
+    "embedded": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+    "embedded-1.5b": "Qwen/Qwen2.5-Coder-1.5B-Instruct",
+}
+APACHE = tuple(f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "Coder-0.5B", "Coder-1.5B"))
+
+
+def write_card(path: Path, run: Run, results: Results, judged: Verdict) -> None:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    base = str(run.manifest.base.get("model_id", ""))
+    base = HUB_NAMES.get(base, base)
+    on_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    official, clean = results.metrics.official, results.metrics.leak_free
+    name = Path(run.data.splits.name).name  # a path on this machine is nobody else's business
+    figures: list[Any] = []
+    for scores, title in ((official, "official"), (clean, "leak-free")):
+        if scores:
+            figures += [
+                EvalResult(
+                    task_type="text-classification",
+                    task_name="中文情感分类",
+                    dataset_type=name,
+                    dataset_name=f"{name}（{title}，n={scores.n}）",
+                    dataset_split="test",
+                    metric_type=kind,
+                    metric_value=round(value, 4),
+                    metric_name=kind,
+                )
+                for kind, value in (("accuracy", scores.accuracy), ("f1", scores.macro_f1))
+            ]
+    data = ModelCardData(
+        language="zh",
+        license="apache-2.0" if base.startswith(APACHE) else None,
+        library_name="peft",
+        pipeline_tag="text-classification",
+        tags=["sentiment-analysis", "chinese", "lora", "zhsenti", run.manifest.method],
+        base_model=base if on_hub else None,
+        model_name=f"zhsenti-{run.manifest.method}",
+        eval_results=figures,
+    )
+    text = (
+        environment("zhsenti.evaluation")
+        .get_template("card.md.j2")
+        .render(
+            front_matter=data.to_yaml(),
+            mark=MARK,
+            verdict=judged,
+            dataset=name,
+            results=results,
+            adapter=run.manifest,
+            base=base,
+            percent=percent,
+            interval=interval,
+        )
+    )
+    write_text(path, text)
+
+
+def store_card(card: Path, adapter: Path) -> str:
+    """Put the card into the adapter folder unless a person's own README.md is there; returns what was done."""
+    target = adapter / CARD
+    try:
+        if target.exists() and MARK not in target.read_text(encoding="utf-8", errors="replace"):
+            return f"{target} 不是评估写的，没有改动；模型卡在 {card}"
+        write_text(target, card.read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"模型卡没能写进适配器文件夹（{error.strerror}）；它在 {card}"
+    return f"模型卡：{target}"

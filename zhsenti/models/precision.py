@@ -1,0 +1,59 @@
+"""Which numbers a model computes in, and on which device."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zhsenti.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+SCORING_PRECISIONS = (*PRECISIONS, "int8")  # int8 is for scoring on CPUs alone
+PRECISION_HELP = "计算精度（默认与训练时相同；int8 在 x86 CPU 上更快，个别结果会变）"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``.
+
+    With the name ``int8`` (scoring on CPUs alone) linear layers multiply in int8 and all else is in ``dtype``.
+    """
+
+    name: str
+    dtype: torch.dtype
+
+    @property
+    def autocast(self) -> bool:
+        return self.dtype.itemsize < 4  # int8 has float32 around it where bfloat16 is slow
+
+
+def pick_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(name: str) -> Precision:
+    """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
+
+    Raises ConfigError for fp16 on a CPU (far slower than fp32 there) and for int8 on a GPU (not built).
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if name == "auto":
+        if on_gpu:
+            name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        else:
+            name = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    if name == "fp16" and not on_gpu:
+        raise ConfigError("CPU 上不能用 fp16", todo="改用 --precision bf16、fp32 或 auto。")
+    if name == "int8":
+        if on_gpu or not torch.backends.mkldnn.is_available() or platform.machine().lower() not in ("x86_64", "amd64"):
+            raise ConfigError("这台机器上没有 int8 打分", expected="x86 CPU", todo="改用 --precision auto。")
+        return Precision(name, pick_precision("auto").dtype)
+    return Precision(name, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name])

@@ -1,0 +1,266 @@
+"""Scored rows as files: the input's own columns, then what was found, one flat schema in every format."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zhsenti.core.files import remove, replacing
+from zhsenti.data.tables import csv_safe
+from zhsenti.data.text import cell_text
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx")
+EXCEL_ROWS = 1_048_575  # below the header
+EXCEL_CHARACTERS = 32_767
+BUFFERED_ROWS = 4096  # of a Parquet row group
+BUFFERED_CHARACTERS = 8_000_000
+# What happened to cells on their way, for the summary.
+GUARDED = "个单元格以 = + - @ 开头，前面加了 '，免得表格软件当公式运行；要原样就用 .jsonl 或 .parquet"
+FLATTENED = "个单元格里的制表符或换行换成了空格（TSV 放不下）；要原样就用 .csv、.jsonl 或 .parquet"
+CUT = f"个单元格超过 Excel 的 {EXCEL_CHARACTERS:,} 字上限，截短了；要原样就用 .csv、.jsonl 或 .parquet"
+
+# write(names of the original cells, the cells, the added cells in ``added_names``'s order)
+Write = Callable[[Sequence[str], Sequence[Any], Sequence[Any]], None]
+_NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?([eE][-+]?[0-9]+)?%?")
+
+
+def added_names(labels: Sequence[str], original: Sequence[str]) -> list[str]:
+    """label, confidence, score_…, truncated, error; predicted_… where the input has such a column already."""
+    return _apart(["label", "confidence", *(f"score_{label}" for label in labels), "truncated", "error"], original)
+
+
+def _apart(wanted: Sequence[str], taken: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for plain in wanted:
+        name, number = plain, 1
+        while name in taken or name in names:
+            name, number = f"predicted_{plain}" + (f"_{number}" if number > 1 else ""), number + 1
+        names.append(name)
+    return names
+
+
+def unique_names(columns: Sequence[str]) -> list[str]:
+    """Doubles become name_2, name_3 …, a column without a name becomes column_N: results need one name a column."""
+    names: list[str] = []
+    for number, column in enumerate(columns, start=1):
+        name = plain = column or f"column_{number}"
+        count = 2
+        while name in names or (name != column and name in columns):
+            name, count = f"{plain}_{count}", count + 1
+        names.append(name)
+    return names
+
+
+@contextmanager
+def row_writer(
+    path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str], schema: Any = None
+) -> Iterator[Write]:
+    """A function that writes a row to ``path``, which appears whole when the block ends well.
+
+    schema  of the original columns where they come from Parquet (pyarrow);  changed  counts cells that were changed.
+    """
+    suffix = path.suffix.lower()
+    with replacing(path) as temporary:
+        if suffix == ".parquet":
+            with _parquet(temporary, original, added, schema) as write:
+                yield write
+        elif suffix == ".xlsx":
+            with _excel(temporary, original, added, changed) as write:
+                yield write
+        else:
+            with _text(temporary, suffix, original, added, changed) as write:
+                yield write
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def remove_unfinished(path: Path) -> None:
+    """What writers of ``path`` left beside it when they were killed. Call it where nobody else can be writing."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
+            remove(left)
+
+
+def json_writer(stream: Any, added: Sequence[str]) -> Write:
+    """One object a line, each with its own row's names. Valid UTF-8 whatever the text: lone surrogates become "?"."""
+
+    ours = frozenset(added)
+
+    def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
+        # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
+        own = added if ours.isdisjoint(names) else _apart(added, names)
+        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, found, strict=True))}
+        line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
+        stream.write(line.translate(_LINE_ENDS) + "\n")
+
+    return write
+
+
+_LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}  # to some readers; JSON leaves them as they are
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON holds it: no NaN, dates and bytes as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """``value`` as one cell of text: nested JSON as JSON, None as None."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (dict, list, bool)):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    return cell_text(value).encode("utf-8", "replace").decode()
+
+
+@contextmanager
+def _text(
+    path: Path, suffix: str, original: Sequence[str], added: Sequence[str], changed: Counter[str]
+) -> Iterator[Write]:
+    encoding, newline = ("utf-8-sig", "") if suffix == ".csv" else ("utf-8", "\n")
+    with path.open("w", encoding=encoding, newline=newline) as stream:
+        if suffix == ".jsonl":
+            yield json_writer(stream, added)
+            return
+
+        def guarded(value: Any) -> Any:
+            if not isinstance(value, str) or _NUMBER.fullmatch(value):
+                return "" if value is None else value
+            safe = csv_safe(value)
+            changed[GUARDED] += safe[:1] == "'" != value[:1]
+            return safe
+
+        def put(cells: Sequence[Any]) -> None:
+            line = [guarded(cell) for cell in cells]
+            if suffix == ".csv":
+                rows.writerow(line)
+                return
+            flat = [re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", " ", str(cell)) for cell in line]
+            changed[FLATTENED] += sum(one != str(other) for one, other in zip(flat, line, strict=True))
+            stream.write("\t".join(flat) + "\n")
+
+        rows = csv.writer(stream)
+        put([*original, *added])
+        yield lambda names, cells, found: put([*map(_cell, cells), *(_cell(cell) for cell in found)])
+
+
+@contextmanager
+def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str]) -> Iterator[Write]:
+    """Raises OSError, also where xlsxwriter has an error of its own for it."""
+    import datetime
+
+    import xlsxwriter
+    from xlsxwriter.exceptions import XlsxWriterException
+
+    parts = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)  # ``remove_unfinished`` knows the name
+    options = {
+        "constant_memory": True,  # rows go to a temporary file
+        "tmpdir": parts.name,
+        "use_zip64": True,
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
+        "strings_to_numbers": False,
+    }
+    book = xlsxwriter.Workbook(str(path), options)
+    book.set_properties({"created": datetime.datetime(2000, 1, 1)})  # the same rows give the same bytes
+    sheet = book.add_worksheet("结果")
+    row = 0
+
+    def put(cells: Sequence[Any]) -> None:
+        nonlocal row
+        for column, cell in enumerate(cells):
+            if isinstance(cell, bool):
+                sheet.write_boolean(row, column, cell)
+            elif isinstance(cell, (int, float)) and math.isfinite(cell) and abs(cell) < 1e15:
+                sheet.write_number(row, column, cell)
+            elif (text := _cell(cell)) is not None:
+                changed[CUT] += len(text) > EXCEL_CHARACTERS
+                sheet.write_string(row, column, text[:EXCEL_CHARACTERS])
+        row += 1
+
+    with parts:
+        try:
+            put([*original, *added])
+            yield lambda names, cells, found: put([*cells, *found])
+        finally:
+            try:
+                book.close()
+            except XlsxWriterException as error:
+                raise _as_os_error(error, path) from None
+
+
+def _as_os_error(error: Exception, path: Path) -> OSError:
+    """Ends the half-written zip archive of xlsxwriter now: at the interpreter's end it would fail again, out loud."""
+    cause = error.args[0] if error.args and isinstance(error.args[0], OSError) else OSError(None, str(error), str(path))
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        for one in (error, cause):
+            traceback.clear_frames(one.__traceback__)
+    finally:
+        sys.unraisablehook = hook
+    return cause
+
+
+@contextmanager
+def _parquet(path: Path, original: Sequence[str], added: Sequence[str], schema: Any) -> Iterator[Write]:
+    import pyarrow
+    import pyarrow.parquet
+
+    fields = list(schema) if schema is not None else [pyarrow.field(name, pyarrow.string()) for name in original]
+    kinds = [pyarrow.string(), *[pyarrow.float64()] * (len(added) - 3), pyarrow.bool_(), pyarrow.string()]
+    whole = pyarrow.schema(
+        [field.with_name(name) for field, name in zip(fields, original, strict=True)]
+        + [pyarrow.field(name, kind) for name, kind in zip(added, kinds, strict=True)]
+    )
+    waiting: list[list[Any]] = []
+    characters = 0
+
+    def flush(file: Any) -> None:
+        nonlocal waiting, characters
+        columns = [
+            _array(list(column), field.type) for column, field in zip(zip(*waiting, strict=True), whole, strict=True)
+        ]
+        file.write_table(pyarrow.Table.from_arrays(columns, schema=whole))
+        waiting, characters = [], 0
+
+    with pyarrow.parquet.ParquetWriter(path, whole, compression="zstd") as file:
+
+        def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
+            nonlocal characters
+            own = list(cells) if schema is not None else [_cell(cell) for cell in cells]
+            waiting.append([*own, *found])
+            characters += sum(len(cell) for cell in own if isinstance(cell, str))
+            if len(waiting) >= BUFFERED_ROWS or characters >= BUFFERED_CHARACTERS:
+                flush(file)
+
+        yield write
+        if waiting:
+            flush(file)
+
+
+def _array(values: list[Any], kind: Any) -> Any:
+    import pyarrow
+
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        values = [None if value is None else _cell(value) for value in values]
+    return pyarrow.array(values, kind)

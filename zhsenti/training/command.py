@@ -1,0 +1,35 @@
+"""``zhsenti train``: one run in this process, or the same command in several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from zhsenti.core.errors import ConfigError
+from zhsenti.core.flags import parse
+from zhsenti.core.paths import package_file
+from zhsenti.training.config import TrainConfig
+from zhsenti.training.processes import launch, started_count
+
+EXAMPLES = (
+    "zhsenti train --dataset 我的评论.csv",
+    "zhsenti train --config laptop --num_epochs 2",
+    "zhsenti train --resume_from_checkpoint auto",
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Raises ZhsentiError for a user's mistake, and then nothing has been written."""
+    about = "微调中文情感分类器"
+    config, sources = parse(TrainConfig, argv, about, examples=EXAMPLES, configs=package_file("zhsenti", "configs"))
+    started = started_count()
+    if config.num_processes > 1 and started not in (1, config.num_processes):
+        raise ConfigError("进程数说法不一", expected=f"--num_processes {started}", found=str(config.num_processes))
+    if config.num_processes > 1 and started == 1:
+        words = sys.argv[1:] if argv is None else argv
+        output_dir = Path(config.output_dir or f"experiments/{config.method}")
+        return launch(config.num_processes, ["-m", "zhsenti", "train", *words], output_dir)
+    from zhsenti.training.run import train
+
+    train(config, sources)
+    return 0
