@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,8 @@ DOORS = {
 VOLATILE = {"time", "date", "seconds", "prepare_seconds", "rows_per_second", "reviews_per_second", "estimated_seconds",
             "peak_memory_gb"}  # fmt: skip
 UNCOMPARED = {"report.html", "model_card.md"}  # the evaluation's JSONs again, with its date and speeds
-SEED, LIMIT_S = 42, 1800  # LIMIT_S: a command that takes longer is killed
+SEED = 42
+LIMIT_S, READY_S = 1800, 300  # a command that takes longer is killed; a service that takes longer has failed
 SETTINGS: dict[str, Any] = {
     "format": 1,  # of what a step returns
     "threads": 2,
@@ -114,6 +116,18 @@ class Checkout(NamedTuple):
             raise Failed(f"{' '.join(command[:3])}：退出码 {process.returncode}\n{self.said('stderr')[-1500:]}")
         return Done(seconds, peak, self.said("stdout"))
 
+    @staticmethod
+    def get(url: str, body: bytes | None = None) -> Any:
+        """The JSON at an address, or None while nobody listens there; no proxy is asked."""
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
+                return json.load(answer)
+        except urllib.error.URLError as error:
+            if body is None:
+                return None
+            raise Failed(f"服务没有回答：{error}") from error
+
     @contextmanager
     def service(self, adapter: str) -> Iterator[tuple[Callable[[str], Any], list[float]]]:
         """``zhsenti serve``, up.
@@ -126,21 +140,14 @@ class Checkout(NamedTuple):
         """
         process, peak = self.start(["-m", "zhsenti", "serve", "--model_path", adapter, "--port", "0"]), []
         try:
-            deadline, found = time.monotonic() + 300, None
-            while not (found := re.search(r"http://127\.0\.0\.1:\d+", self.said("stderr"))):
+            deadline, url = time.monotonic() + READY_S, ""
+            while not (url and self.get(f"{url}/readyz")):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise Failed(f"服务没有起来\n{self.said('stderr')[-1500:]}")
-                time.sleep(0.1)
-            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            head = {"Content-Type": "application/json"}
-
-            def ask(text: str) -> Any:
-                body = json.dumps({"text": text}).encode()
-                request = urllib.request.Request(f"{found[0]}/v1/predict", body, head)
-                with direct.open(request, timeout=120) as answer:
-                    return json.load(answer)
-
-            yield ask, peak
+                time.sleep(0.05)
+                found = re.search(r"http://127\.0\.0\.1:\d+", self.said("stderr"))
+                url = found[0] if found else ""
+            yield (lambda text: self.get(f"{url}/v1/predict", json.dumps({"text": text}).encode())), peak
             process.terminate()
             peak.append(reap(process))
             if process.returncode:

@@ -120,8 +120,10 @@ def _is_whole(folder: Path, name: str, digest: str) -> bool:
 def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
     """Save the adapter beside ``folder``, seal it, compare it with the live weights, then swap it in.
 
-    A crash at any point leaves the old folder or the new one. Raises ArtifactError when what was written is not,
-    bit for bit, what was trained (this includes the classifier head).
+    A crash at any point leaves the old folder or the new one.
+
+    Raises:
+        ArtifactError: What was written is not, bit for bit, what was trained (a head that is saved whole included).
     """
     from safetensors.torch import load_file
 
@@ -140,7 +142,16 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
 
 
 def compare_with_live(network: Any, saved: dict[str, Any], folder: Path) -> None:
-    """Every trainable tensor of ``network`` must be in ``saved`` (as read from ``folder``) with equal bits."""
+    """Check that every trainable tensor of ``network`` is in ``saved`` with equal bits, and nothing else.
+
+    Args:
+        network: A live PeftModel.
+        saved: Tensors by peft's names.
+        folder: Where they were read from, for the message.
+
+    Raises:
+        ArtifactError: They differ.
+    """
     from peft import get_peft_model_state_dict
 
     live = get_peft_model_state_dict(network, save_embedding_layers=False)
@@ -208,7 +219,11 @@ def _refusing(problem: str, todo: str) -> Iterator[None]:
 
 
 def _refuse_entries(folder: Path) -> None:
-    """Raises ValueError for files that run what they hold, and for links that lead out of the folder."""
+    """Refuse files that run what they hold, and links that lead out of the folder.
+
+    Raises:
+        ValueError: There is one; it is named.
+    """
     home = folder.resolve()
     for entry in sorted(folder.iterdir()):
         name = repr(entry.name)[1:-1][:80]
@@ -219,8 +234,12 @@ def _refuse_entries(folder: Path) -> None:
 
 
 def _refuse_unlisted(folder: Path, files: dict[str, str]) -> None:
-    """Raises ValueError for anything the manifest does not name: a library might read it (an index of other weights,
-    say), and no seal covers it. The card is for people; names with a dot in front are no library's.
+    """Refuse what the manifest does not name: a library might read it (an index of other weights, say), unsealed.
+
+    The card is for people; names with a dot in front are no library's.
+
+    Raises:
+        ValueError: There is something; it is named.
     """
     known = {*files, MANIFEST, CARD}
     names = sorted(p.name for p in folder.iterdir() if p.name not in known and not p.name.startswith("."))
@@ -245,7 +264,12 @@ _NEEDED = ("method", "task", "base", "base.model_id", "base.revision", "files")
 
 
 def _read_manifest(path: Path) -> Manifest:
-    """Raises ValueError or ConfigError with a Chinese reason."""
+    """The manifest in ``path``.
+
+    Raises:
+        ValueError: It is not one; a Chinese reason.
+        ConfigError: Its task's parts do not fit each other.
+    """
     values = read_json(path)
     refuse_code(values)
     for name, kinds in sorted(_KINDS.items()):

@@ -21,7 +21,11 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the subcommand named by the first word. Raises ConfigError for one that does not exist."""
+    """Run the subcommand named by the first word.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(_help())

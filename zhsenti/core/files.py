@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from zhsenti.core.errors import ConfigError, ZhsentiError, first_line
 
@@ -36,12 +35,17 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: object) -> None:
+    """Indented, with Chinese as it is, for people who read along."""
     write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
 def check_writable(output_dir: Path) -> None:
-    """Raises ConfigError when ``output_dir`` can be neither made nor written; leaves nothing behind."""
+    """Make sure that ``output_dir`` can be made and written; leaves nothing behind.
+
+    Raises:
+        ConfigError: It cannot.
+    """
     probe = output_dir.absolute()
     try:
         while not os.path.lexists(probe):
@@ -120,8 +124,17 @@ def recover(folder: Path) -> None:
 def hold(lock: Path, work: str, place: Path, flag: str, error: type[ZhsentiError] = ConfigError) -> Iterator[None]:
     """``lock``, in a folder that is made for it, for this process alone; it goes with the process, however that ends.
 
-    work, place, flag  for the message: which work another process does where, and the setting that names the place.
-    Raises ``error`` when another process holds it or the file system has no locks. The file may be removed inside.
+    The file may be removed inside.
+
+    Args:
+        lock: The file.
+        work: What another process does, for the message (Chinese).
+        place: Where, for the message.
+        flag: The setting that names the place, for the message.
+        error: What is raised.
+
+    Raises:
+        ZhsentiError: As ``error``: another process holds it, or the file system has no locks.
     """
     from filelock import FileLock, Timeout
 

@@ -45,7 +45,11 @@ class ValueType:
 
 
 def value_type(hint: Any) -> ValueType:
-    """The way to read what ``hint``, a resolved annotation, stands for. Raises TypeError for an unsupported one."""
+    """The way to read what ``hint``, a resolved annotation, stands for.
+
+    Raises:
+        TypeError: It is not supported.
+    """
     origin, arms = typing.get_origin(hint), typing.get_args(hint)
     if hint in _SIMPLE:
         return _SIMPLE[hint]

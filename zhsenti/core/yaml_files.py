@@ -57,7 +57,12 @@ def _refuse_depth_and_anchors(path: Path, text: str) -> None:
 
 
 def _small_file(path: Path) -> bytes:
-    """Raises OSError, and ConfigError for what would block, never end, or fill the memory."""
+    """The file's bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ConfigError: It would block, never end, or fill the memory.
+    """
     if "\0" in str(path) or (path.exists() and not path.is_file()):
         raise ConfigError(f"读不了配置文件 {path}", found="不是普通文件", todo="检查路径。")
     with path.open("rb") as stream:

@@ -135,7 +135,12 @@ def open_adapter(folder: Path) -> SavedAdapter:
 
 
 def read_lora(path: Path) -> SavedLora:
-    """adapter_config.json, if it is one that zhsenti could have written. Raises ValueError with a Chinese reason."""
+    """adapter_config.json, if it is one that zhsenti could have written.
+
+    Raises:
+        ValueError: It is not; a Chinese reason.
+        OSError: It cannot be read.
+    """
     values = read_json(path)
     refuse_code(values)
     more = sorted(key for key, value in values.items() if value and key not in _ALLOWED)

@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """LoRA (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with A (r, in) and B (out, r) trained."""
+    """LoRA (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with A (r, in) and B (out, r) trained.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale.
+        dropout: Probability that an input of A is zeroed in training.
+        target_modules: "all-linear", or comma-separated names of layers.
+    """
 
     r: int
     alpha: int
     dropout: float
-    target_modules: str  # "all-linear" or comma-separated layer names
+    target_modules: str
 
 
 def keep_freed_memory() -> None:
@@ -65,7 +72,8 @@ def quiet_loading() -> Iterator[None]:
 class Tokenizer:
     """Qwen's tokenizer from its tokenizer.json, without the second that importing transformers for it takes.
 
-    Raises ModelError.
+    Raises:
+        ModelError: The folder holds no tokenizer that can be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +106,11 @@ def _convert_tokenizer(folder: Path) -> Any:
 
 
 def load_config(folder: Path) -> Any:
-    """The model's transformers configuration, read before any weight."""
+    """The model's transformers configuration, read before any weight.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 

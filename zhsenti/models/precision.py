@@ -18,9 +18,11 @@ PRECISION_HELP = "计算精度（默认与训练时相同；int8 在 x86 CPU 上
 
 @dataclass(frozen=True)
 class Precision:
-    """``dtype`` of the frozen weights; ``autocast`` tells whether float32 LoRA weights compute in ``dtype``.
+    """What a model computes in.
 
-    With the name ``int8`` (scoring on CPUs alone) linear layers multiply in int8 and all else is in ``dtype``.
+    Attributes:
+        name: As in PRECISIONS; with ``int8`` linear layers multiply in int8 and all else is in ``dtype``.
+        dtype: Of the frozen weights.
     """
 
     name: str
@@ -28,10 +30,12 @@ class Precision:
 
     @property
     def autocast(self) -> bool:
+        """Whether float32 LoRA weights compute in ``dtype``."""
         return self.dtype.itemsize < 4  # int8 has float32 around it where bfloat16 is slow
 
 
 def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,7 +44,8 @@ def pick_device() -> torch.device:
 def pick_precision(name: str) -> Precision:
     """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
 
-    Raises ConfigError for fp16 on a CPU (far slower than fp32 there) and for int8 on a GPU (not built).
+    Raises:
+        ConfigError: fp16 on a CPU (far slower than fp32 there), or int8 on a GPU (not built).
     """
     import torch
 

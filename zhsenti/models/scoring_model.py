@@ -113,7 +113,11 @@ class ScoringModel(nn.Module):
         self.lm_head = _module(weight=embedding if c.tie_word_embeddings else weight("lm_head.weight", c.vocab_size, D))
 
     def add_lora(self, adapter: SavedAdapter, head: str | None) -> None:
-        """Put the saved LoRA on the layers, and its weights into the module ``head``. Raises ModelError."""
+        """Put the saved LoRA on the layers, and its weights into the module ``head``.
+
+        Raises:
+            ModelError: It does not fit this base.
+        """
         lora, tensors = adapter.lora, load_adapter(self, adapter, head)
         for name, tensor in tensors.items():
             path, _, kind = name.removesuffix(".weight").rpartition(".")
@@ -198,7 +202,11 @@ class _Files:
             raise ModelError(f"读不了 {folder} 的权重", found=str(error)[:200], todo="换一个完整的文件夹。") from error
 
     def get(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Raises ModelError when the tensor is missing or has another shape."""
+        """The tensor called ``name``.
+
+        Raises:
+            ModelError: It is missing, or has another shape.
+        """
         found = self.names[name].get_slice(name).get_shape() if name in self.names else "没有这个张量"
         if found != list(shape):
             raise ModelError(

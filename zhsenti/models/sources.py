@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from zhsenti.core import console
 from zhsenti.core.errors import ModelError
 from zhsenti.core.hashing import file_sha256
 from zhsenti.core.paths import cache_root, user_path
@@ -29,8 +30,15 @@ GPU_BYTES_FOR_DEFAULT = 4e9  # what QLoRA needs for 1.5B at 256 tokens; less tha
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """requested  what the user named;  model_id  what it became;  source  where from (Chinese);  path  a folder with
-    config, tokenizer and safetensors;  revision  hash of the weights;  reason  a Chinese sentence for the user.
+    """A model that is on this machine.
+
+    Attributes:
+        requested: What the user named.
+        model_id: What it became.
+        source: Where it came from (Chinese).
+        path: A folder with config, tokenizer and safetensors.
+        revision: Hash of the weights.
+        reason: Why it was chosen: a Chinese sentence for the user.
     """
 
     requested: str
@@ -41,12 +49,16 @@ class ResolvedModel:
     reason: str
 
 
-def _say(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
+def resolve_model(name: str = "auto", *, say: Callable[[str], None] = partial(console.say, indent=1)) -> ResolvedModel:
+    """Find (and fetch, once) the model ``name``; an explicit name is never swapped for another.
 
+    Args:
+        name: A hub or ModelScope id, a folder, a .gguf file, the name of an embedded model, or ``auto``.
+        say: Told what is being done (Chinese).
 
-def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _say) -> ResolvedModel:
-    """Find (and fetch, once) the model ``name``. Raises ModelError; an explicit name is never swapped for another."""
+    Raises:
+        ModelError: It cannot be had from anywhere, or is not a model that can be used.
+    """
     if name == "auto":
         return _auto(say)
     if name in EMBEDDED:
@@ -209,10 +221,13 @@ def _local(requested: str, path: Path) -> ResolvedModel:
 
 
 def check_folder(path: Path) -> None:
-    """A Qwen2/Qwen3 checkpoint in safetensors with its tokenizer, or a ModelError that says what is wrong.
+    """Check that ``path`` is a Qwen2/Qwen3 checkpoint in safetensors with its tokenizer.
 
     Pickle files beside safetensors, as hub repositories have them, are never read. Not checked: the values of the
     weights (gigabytes) and tokenizer.json, which the tokenizers library parses when it is loaded.
+
+    Raises:
+        ModelError: It is not; the message says what is wrong.
     """
     todo = "给出完整的 Qwen2/Qwen2.5/Qwen3 模型文件夹（config.json、tokenizer.json、*.safetensors）。"
     refuse_settings(path)
@@ -245,7 +260,11 @@ def check_folder(path: Path) -> None:
 
 
 def refuse_settings(path: Path) -> None:
-    """Raises ModelError when a settings file in the folder would run code, or send the libraries to other files."""
+    """Refuse a folder whose settings would run code, or send the libraries to other files.
+
+    Raises:
+        ModelError: One of them would; it is named.
+    """
     if (path / "adapter_config.json").exists():
         raise ModelError(
             f"{path} 是适配器文件夹，或基座里夹带了适配器",

@@ -29,15 +29,20 @@ SLACK = 0.15
 
 @dataclass(frozen=True)
 class TokenTrie:
-    """ids, positions  (N,) token and place in its row of every node; N is a multiple of ALIGN
-    places    (P,) the node at each place of each row, block after block; beyond a row's end one that is not read there
-    blocks    (R, T) of each block
-    home      (N,) the first of ``places`` where each node stands
-    shared    (S,) nodes that stand in more than one row
-    again     (K,) their places other than home, and
-    again_of  (K,) which of ``shared`` stands there
-    reads     (Q,) nodes whose final hidden state is wanted
-    seen      (Q, N) the nodes on a read's way from the root, itself included
+    """A batch of token rows in which shared beginnings stand once.
+
+    Attributes:
+        ids: (N,) token of every node; N is a multiple of ALIGN.
+        positions: (N,) place of every node in its row.
+        places: (P,) the node at each place of each row, block after block; beyond a row's end one that is not read
+            there.
+        blocks: (R, T) of each block.
+        home: (N,) the first of ``places`` where each node stands.
+        shared: (S,) nodes that stand in more than one row.
+        again: (K,) their places other than home.
+        again_of: (K,) which of ``shared`` stands at each of ``again``.
+        reads: (Q,) nodes whose final hidden state is wanted.
+        seen: (Q, N) the nodes on a read's way from the root, itself included.
     """
 
     ids: Tensor
@@ -66,7 +71,12 @@ class TokenTrie:
 
 
 def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> TokenTrie:
-    """``reads``: for each row, the positions whose hidden states are wanted, in the order they are returned."""
+    """The trie of ``rows``.
+
+    Args:
+        rows: Token ids.
+        reads: For each row the positions whose hidden states are wanted, in the order they are returned.
+    """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     children: dict[tuple[int, int], int] = {}
     ids: list[int] = []

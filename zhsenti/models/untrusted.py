@@ -44,14 +44,24 @@ MAX_HEAD = 1 << 12
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """``dtype`` as safetensors spells it;  ``shape``  of a tensor whose bytes are all there."""
+    """A tensor whose bytes are all there.
+
+    Attributes:
+        dtype: As safetensors spells it.
+        shape: Its sizes.
+    """
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``. Raises ValueError for huge, deep, ambiguous (a key twice) or broken JSON, and OSError."""
+    """The object in ``path``.
+
+    Raises:
+        ValueError: Huge, deep, ambiguous (a key twice) or broken JSON; a Chinese reason.
+        OSError: The file cannot be read.
+    """
     with _open(path) as (stream, size):
         if size > MAX_BYTES:
             raise ValueError(f"太大：{size} 字节，上限 {MAX_BYTES}")
@@ -59,7 +69,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def refuse_code(values: dict[str, Any]) -> None:
-    """Raises ValueError when ``values`` (JSON) ask a library to run the folder's own code or a downloaded kernel."""
+    """Refuse settings that ask a library to run the folder's own code or a downloaded kernel.
+
+    Args:
+        values: JSON.
+
+    Raises:
+        ValueError: They do; a Chinese reason.
+    """
     left: list[Any] = [values]
     while left:  # not a recursion: how deep it goes is the stranger's choice
         value = left.pop()
@@ -76,7 +93,14 @@ def refuse_code(values: dict[str, Any]) -> None:
 
 
 def refuse_sizes(config: dict[str, Any]) -> None:
-    """Raises ValueError when ``config`` (of a Qwen) lacks a size, or holds one that no model has, or another type."""
+    """Refuse a Qwen's configuration with numbers that no model has: memory is taken by them before a weight is read.
+
+    Args:
+        config: What config.json holds.
+
+    Raises:
+        ValueError: A size is missing, absurd, or of another type; a Chinese reason.
+    """
     optional = {"head_dim": MAX_HEAD} if config.get("head_dim") is not None else {}
     for key, most in {**SIZES, **optional}.items():
         value = config.get(key)
@@ -102,11 +126,16 @@ def refuse_sizes(config: dict[str, Any]) -> None:
 
 
 def is_pickle(name: str) -> bool:
+    """Whether a file of this name runs what it holds when it is loaded."""
     return name.lower().endswith(PICKLES)
 
 
 def refuse_name(name: object) -> None:
-    """Raises ValueError unless ``name`` is that of a file right in the folder."""
+    """Refuse what is not the name of a file right in the folder.
+
+    Raises:
+        ValueError: ``name`` is a path, or no name at all.
+    """
     plain = isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_NAME and name not in (".", "..")
     if not plain or any(sign in str(name) for sign in "/\\:"):
         raise ValueError(f"不是文件名：{str(name)[:80]!r}")
@@ -116,8 +145,11 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """Every tensor of a safetensors file by its name; no tensor is read.
 
     Layout: 8 bytes N (little-endian), N bytes of JSON, then the tensors, without a gap, to the end of the file.
-    Stricter than the format: no key twice, no unknown keys, no empty tensors, limits on all sizes. Raises ValueError,
-    OSError.
+    Stricter than the format: no key twice, no unknown keys, no empty tensors, limits on all sizes.
+
+    Raises:
+        ValueError: The header does not add up; a Chinese reason.
+        OSError: The file cannot be read.
     """
     with _open(path) as (stream, size):
         length = int.from_bytes(stream.read(8), "little")
