@@ -28,6 +28,9 @@ OFFLINE_ADVICE = (
 GPU_BYTES_FOR_DEFAULT = 4e9  # what QLoRA needs for 1.5B at 256 tokens; less than that trains 0.5B
 
 
+_TELL = partial(console.say, indent=1)
+
+
 @dataclass(frozen=True)
 class ResolvedModel:
     """A model that is on this machine.
@@ -49,7 +52,7 @@ class ResolvedModel:
     reason: str
 
 
-def resolve_model(name: str = "auto", *, say: Callable[[str], None] = partial(console.say, indent=1)) -> ResolvedModel:
+def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _TELL) -> ResolvedModel:
     """Find (and fetch, once) the model ``name``; an explicit name is never swapped for another.
 
     Args:
