@@ -109,8 +109,12 @@ class Checkout(NamedTuple):
         process = self.start(list(command))
         killer = threading.Timer(LIMIT_S, process.kill)
         killer.start()
-        peak = reap(process)
-        killer.cancel()
+        try:
+            peak = reap(process)
+        finally:
+            killer.cancel()
+            if process.returncode is None:  # Ctrl-C
+                process.kill()
         seconds = time.perf_counter() - began
         if process.returncode:
             raise Failed(f"{' '.join(command[:3])}：退出码 {process.returncode}\n{self.said('stderr')[-1500:]}")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from zhsenti.core.errors import ModelError
-from zhsenti.models import embedded, sources
+from zhsenti.models import base_folder, embedded, sources
+from zhsenti.models.base_folder import check_folder
 from zhsenti.models.embedded import EMBEDDED, Embedded
-from zhsenti.models.sources import check_folder, resolve_model
+from zhsenti.models.sources import resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +204,7 @@ def test_the_hub_caches_blob_names_stand_for_their_hashes(tiny_model, tmp_path):
     blob.write_bytes(b"not read")
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot" / "model.safetensors").symlink_to(blob)
-    assert sources.fingerprint(tmp_path / "snapshot") == sources.fingerprint(tiny_model)
+    assert base_folder.fingerprint(tmp_path / "snapshot") == base_folder.fingerprint(tiny_model)
 
 
 def test_folders_are_checked(tiny_model, tiny_qwen3, tmp_path):

@@ -139,16 +139,6 @@ def test_int8_of_another_kind_of_model_is_refused(adapter, monkeypatch):
         SentimentPredictor.from_folder(adapter, precision="int8")
 
 
-def test_the_error_of_int8_is_that_of_a_difference(adapter, monkeypatch):
-    """Two labels: the root mean square of what int8 changes in log p1 - log p0."""
-    exact, int8 = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, precision="int8")
-    rough, full = np.zeros((3, 2)), np.array([[0.1, -0.2], [0.0, 0.0], [-0.3, 0.3]])
-    scores = iter([rough, full])
-    monkeypatch.setattr(int8, "_score", lambda *_: next(scores))
-    assert int8._int8_error() == pytest.approx(np.sqrt((0.3**2 + 0.6**2) / 3))
-    assert exact._close_call == 0
-
-
 def test_progress_counts_every_text(adapter):
     done: list[int] = []
     SentimentPredictor.from_folder(adapter).log_probs(TEXTS, progress=done.append)

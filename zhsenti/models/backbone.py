@@ -150,16 +150,7 @@ def load_backbone(
 
     kwargs: dict[str, Any] = {"dtype": precision.dtype, "trust_remote_code": False, "use_safetensors": True, **config}
     if use_qlora:
-        from transformers import BitsAndBytesConfig
-
-        kwargs["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=precision.dtype,
-            llm_int8_skip_modules=["lm_head", *([head] if head else [])],
-        )
-        kwargs["device_map"] = {"": pick_device()}
+        kwargs |= _in_four_bits(precision, head)
     try:
         with quiet_loading():
             opened = getattr(transformers, auto_class)
@@ -172,20 +163,39 @@ def load_backbone(
             f"读不了基座模型 {folder}", found=first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
     if use_qlora:
-        if pick_device().type == "cpu":
-            # What was not quantised is mapped from the file, and keeps all the rest of it in memory.
-            for parameter in model.parameters():
-                parameter.data = parameter.data.clone()
-        # On CPUs with AVX-512 bf16, bitsandbytes repacks a layer at the first evaluation, rounds its scales to bf16 and
-        # keeps it so: training after a dev evaluation would run on other weights. Off, every pass sees the same ones.
-        for module in model.modules():
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                module.support_avx512bf16_for_cpu = False
+        _settle_four_bits(model)
     else:
         model.to(pick_device())
     model.config.use_cache = False
     model.requires_grad_(False)
     return model
+
+
+def _in_four_bits(precision: Precision, head: str | None) -> dict[str, Any]:
+    """What ``from_pretrained`` is told to hold the linear layers in NF4."""
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision.dtype,
+        llm_int8_skip_modules=["lm_head", *([head] if head else [])],
+    )
+    return {"quantization_config": quantised, "device_map": {"": pick_device()}}
+
+
+def _settle_four_bits(model: PreTrainedModel) -> None:
+    """Let a model in 4 bits hold no more than it needs, and compute with the same weights at every pass."""
+    if pick_device().type == "cpu":
+        # What was not quantised is mapped from the file, and keeps all the rest of it in memory.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+    # On CPUs with AVX-512 bf16, bitsandbytes repacks a layer at the first evaluation, rounds its scales to bf16 and
+    # keeps it so: training after a dev evaluation would run on other weights. Off, every pass sees the same ones.
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_lora(

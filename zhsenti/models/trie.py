@@ -78,20 +78,7 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
         reads: For each row the positions whose hidden states are wanted, in the order they are returned.
     """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    children: dict[tuple[int, int], int] = {}
-    ids: list[int] = []
-    positions: list[int] = []
-    paths: list[list[int]] = [[] for _ in rows]
-    for index in order:
-        node, path = -1, paths[index]
-        for position, token in enumerate(rows[index]):
-            known = children.get((node, token))
-            if known is None:
-                known = children[node, token] = len(ids)
-                ids.append(token)
-                positions.append(position)
-            node = known
-            path.append(node)
+    ids, positions, paths = _nodes(rows, order)
 
     # Nodes nobody reads fill up to a multiple of ALIGN, right of the shortest row, where no real token sees them.
     shortest = paths[order[-1]]
@@ -135,6 +122,25 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
     }
     tensors = {name: torch.tensor(values, dtype=torch.int64) for name, values in lists.items()}
     return TokenTrie(**tensors, blocks=tuple((len(block), len(block[0])) for block in blocks), seen=seen)
+
+
+def _nodes(rows: Sequence[Sequence[int]], order: Sequence[int]) -> tuple[list[int], list[int], list[list[int]]]:
+    """Token and position of every node, and each row's way through the nodes; rows are taken in ``order``."""
+    children: dict[tuple[int, int], int] = {}
+    ids: list[int] = []
+    positions: list[int] = []
+    paths: list[list[int]] = [[] for _ in rows]
+    for index in order:
+        node, path = -1, paths[index]
+        for position, token in enumerate(rows[index]):
+            known = children.get((node, token))
+            if known is None:
+                known = children[node, token] = len(ids)
+                ids.append(token)
+                positions.append(position)
+            node = known
+            path.append(node)
+    return ids, positions, paths
 
 
 class _Expand(Function):

@@ -22,33 +22,12 @@ from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
 from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import ResolvedModel, resolve_model
+from zhsenti.prediction.close_calls import PROBE, close_call, near
 from zhsenti.prediction.temperature import scale
 from zhsenti.task import SentimentTask
 
 # Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-# An int8 score is taken again in full precision when its best two labels are nearer than this many standard deviations
-# of int8's error, measured on PROBE when the model is loaded: an adapter's larger scores bring larger errors
-# (docs/log.md, 2026-11-24), and a label should hardly ever depend on the precision.
-CLOSE_CALL = 1.4
-PROBE = (
-    "房间不大但是很干净，前台态度也好，就是隔音差了点。",
-    "用了三天就坏了，客服说要等半个月，太让人失望了。",
-    "书的内容还可以，翻译得磕磕绊绊，读起来很累。",
-    "物流很快，包装完好，和描述的一样，满意。",
-    "早餐品种少，电梯要等很久，价格倒是不贵。",
-    "屏幕清楚，声音也大，玩游戏不发热，值这个价。",
-    "第一次来的时候觉得不错，这次完全变了，不会再来。",
-    "没有想象中那么好，也没有别人说的那么差，凑合用吧。",
-    "键盘手感一般，散热风扇很吵，晚上用不了。",
-    "孩子非常喜欢，每天晚上都要我读给他听。",
-    "位置偏僻，打车都打不到，服务员爱答不理。",
-    "性价比高，已经推荐给同事了，下次还买。",
-    "发货发错了颜色，联系之后马上给换了，处理得挺好。",
-    "作者东拉西扯，看到一半就看不下去了，浪费钱。",
-    "洗澡水忽冷忽热，空调遥控器没有电，折腾了一晚上。",
-    "出差住过很多次，交通方便，房间安静，一直很稳定。",
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +98,10 @@ class SentimentPredictor:
             self._int8 = Int8(decoder)
         scorer.eval()
         if self._int8:
-            self._close_call = CLOSE_CALL * self._int8_error()
+            items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
+            rough = self._score(items, None)
+            self._close_call = float("inf")  # all of them again
+            self._close_call = close_call(rough, self._score(items, None))
 
     @classmethod
     def from_folder(
@@ -175,6 +157,7 @@ class SentimentPredictor:
 
     @property
     def method_name(self) -> str:
+        """Registry key of the method."""
         return self.method.name
 
     def zero_shot(self) -> SentimentPredictor:
@@ -233,10 +216,7 @@ class SentimentPredictor:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Class log-probabilities, float32 (N, C), rows in input order, columns in label order, after the temperature.
-
-        Args and errors as for ``predict_batch``.
-        """
+        """Class log-probabilities, float32 (N, C) in input and label order, after the temperature; else as above."""
         return self._calibrated(self._score(self._encode(texts, aspects), progress))
 
     def _calibrated(self, log_probs: np.ndarray) -> np.ndarray:
@@ -268,10 +248,8 @@ class SentimentPredictor:
         with autocast, self._inside():
             self._forward(items, np.arange(len(items)), scores, progress)
             if self._int8:
-                best = np.sort(scores, axis=1)
-                close = np.flatnonzero(best[:, -1] - best[:, -2] < self._close_call)
                 with self._int8.off():
-                    self._forward(items, close, scores, None)
+                    self._forward(items, near(scores, self._close_call), scores, None)
         if np.isnan(scores).any():
             raise ModelError(
                 f"模型给出的不是数（NaN）：{self.base.model_id}",
@@ -289,15 +267,6 @@ class SentimentPredictor:
             scores[rows[batch]] = self._scorer(trie)["logits"].float().cpu().numpy()
             if progress:
                 progress(len(batch))
-
-    def _int8_error(self) -> float:
-        """Root mean square over PROBE of int8's error in the difference of two labels' log-probabilities."""
-        items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
-        rough = self._score(items, None)
-        self._close_call = float("inf")
-        error = rough - self._score(items, None)
-        error -= error.mean(axis=1, keepdims=True)
-        return float(np.sqrt(2 * (error**2).sum(axis=1).mean() / (error.shape[1] - 1)))
 
 
 def find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
