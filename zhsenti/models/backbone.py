@@ -185,7 +185,7 @@ def _in_four_bits(precision: Precision, head: str | None) -> dict[str, Any]:
     return {"quantization_config": quantised, "device_map": {"": pick_device()}}
 
 
-def _settle_four_bits(model: PreTrainedModel) -> None:
+def _settle_four_bits(model: Any) -> None:
     """Let a model in 4 bits hold no more than it needs, and compute with the same weights at every pass."""
     if pick_device().type == "cpu":
         # What was not quantised is mapped from the file, and keeps all the rest of it in memory.
