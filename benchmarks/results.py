@@ -100,13 +100,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def trained(method: str, dataset: str) -> str:
     """Train (or go on, or keep what is done); writes the run's summary, returns the adapter folder."""
-    import zhsenti.training.run as training
+    from zhsenti.training.command import main
 
     folder = FOLDER / method
     log = folder / "train_results.json"
     if not (log.is_file() and '"event": "summary"' in log.read_text(encoding="utf-8").splitlines()[-1]):
         flags = ["--dataset", dataset, "--output_dir", str(folder), "--resume_from_checkpoint", "auto"]
-        training.main([*SETTINGS.split(), *flags], method)
+        main(["--method", method, *SETTINGS.split(), *flags])
     summary = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
     del summary["adapter"]
     write_json(RESULTS / f"{method}.json", summary)

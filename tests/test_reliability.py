@@ -17,7 +17,6 @@ import signal
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from zhsenti.core import files
 from zhsenti.core.errors import exit_on_error
 from zhsenti.core.hashing import json_sha256
 from zhsenti.prediction import command
-from zhsenti.training import run as training
+from zhsenti.training import command as training
 from zhsenti.training.checkpoints import MARK, SECTIONS, checkpoints, read_mark
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +74,7 @@ def test_every_fault_on_the_page_names_tests_that_exist():
 
 # ── the sweep ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-train = partial(training.main, method_name="label_scoring")
+train = training.main
 
 
 class Hangs(BaseException):

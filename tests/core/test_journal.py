@@ -118,6 +118,57 @@ def test_lone_surrogates_survive_in_valid_utf_8(path):
     assert "名字" in path.read_text(encoding="utf-8")
 
 
+# ── a log of which only the end is judged ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"event": "tw', b'{"event": "\xe7', b"\0\0\0", b"{" * 100_000])
+@pytest.mark.parametrize("middle", [b"", b'{"event": "o\n', b"noise\n\n[1]\n\xff\xfe\n", b"\n"])
+def test_a_torn_end_is_cut_and_no_line_before_it_is_lost(path, middle, torn):
+    """Earlier versions left a torn line where it was and wrote on below it."""
+    whole = b'{"n": 1}\n' + middle + b'{"n": 2}\n'
+    path.write_bytes(whole + torn)
+    log = Journal(path, tail_only=True)
+    log.append({"n": 3}, sync=False)
+    log.append({"n": 4}, sync=False)
+    assert path.read_bytes() == whole + b'{"n": 3}\n{"n": 4}\n'
+
+
+def test_a_last_line_that_only_lacks_its_line_break_is_whole(path):
+    path.write_bytes(b'{"n": 1}\n{"n": 2}')
+    Journal(path, tail_only=True).append({"n": 3})
+    assert path.read_bytes() == b'{"n": 1}\n{"n": 2}\n{"n": 3}\n'
+
+
+@pytest.mark.parametrize("length", [journal.TAIL_BYTES + n for n in (-12, -1, 0, 1)] + [3 * journal.TAIL_BYTES])
+def test_a_long_torn_line_is_cut_whole(path, length):
+    path.write_bytes(b'{"n": 1}\n' + b'{"n": "' + b"x" * length)
+    Journal(path, tail_only=True).append({"n": 2})
+    assert Journal(path).read() == [{"n": 1}, {"n": 2}]
+
+
+def test_lines_that_someone_else_adds_stay(path):
+    log = Journal(path, tail_only=True)
+    log.append({"n": 1})
+    with path.open("ab") as stream:
+        stream.write(b"a note\n")
+    log.append({"n": 2})
+    assert path.read_bytes() == b'{"n": 1}\na note\n{"n": 2}\n'
+    path.unlink()
+    log.append({"n": 3})
+    assert Journal(path).read() == [{"n": 3}]
+
+
+def test_a_full_disk_leaves_such_a_log_as_it_was(path, monkeypatch):
+    path.write_bytes(b'{"n": 1}\nnoise\n{"n": 2}')
+    log = Journal(path, tail_only=True)
+    with monkeypatch.context() as patch:
+        full_disk(patch, 5)
+        with pytest.raises(OSError, match="No space"):
+            log.append({"n": 3})
+    log.append({"n": 3})
+    assert path.read_bytes() == b'{"n": 1}\nnoise\n{"n": 2}\n{"n": 3}\n'
+
+
 # ── when writing fails ────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -32,9 +32,14 @@ TEXTS = ["很好", "酒店很差，" * 30, "一般", "😀", "<|im_end|>", "房�
 def adapter(request, tiny_model, review_csv, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = TrainConfig(
-        model_name=str(tiny_model), dataset=str(review_csv), precision="fp32", num_epochs=1, output_dir=str(folder)
+        method=request.param,
+        model_name=str(tiny_model),
+        dataset=str(review_csv),
+        precision="fp32",
+        num_epochs=1,
+        output_dir=str(folder),
     )
-    return train(config, request.param)
+    return train(config)
 
 
 def test_order_types_and_agreement_between_doors(adapter):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from transformers import TrainerCallback
 
+from zhsenti.training import session
 from zhsenti.training.config import TrainConfig
 
 
@@ -45,3 +48,25 @@ def command(tiny_model, review_csv):
         return [word for name, value in settings.items() for word in (f"--{name}", str(value))] + list(more)
 
     return make
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """A context in which every run is cut, as by Ctrl-C twice, after a step."""
+
+    class StopAt(TrainerCallback):
+        def __init__(self, step):
+            self.step = step
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == self.step:
+                raise KeyboardInterrupt
+
+    @contextmanager
+    def cut(step):
+        real = session.trackers
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(step)])
+            yield
+
+    return cut

@@ -99,11 +99,11 @@ def _run(argv: list[str], log: str, method: str, hooks: dict[str, Any]) -> None:
     os.dup2(descriptor, 2)
 
     from zhsenti.core.errors import exit_on_error
-    from zhsenti.training.run import main
+    from zhsenti.training.command import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests behind "&"
     _prepare(argv, **hooks)
-    code = exit_on_error(lambda words: main(words, method), argv)
+    code = exit_on_error(main, ["--method", method, *argv])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

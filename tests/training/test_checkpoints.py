@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from tests.training.doomed import events, same, weights
 from zhsenti.core.errors import TrainingError
-from zhsenti.training import session
 from zhsenti.training.checkpoints import MARK, checkpoints, fault_of, find_checkpoint, prune
 from zhsenti.training.run import train
 
@@ -123,15 +122,10 @@ def test_a_run_that_had_stopped_early_does_not_go_on(config, tmp_path):
     assert [entry["steps"] for entry in events(tmp_path / "run", "summary")] == [10, 10]
 
 
-def test_early_stopping_counts_on_across_a_resume(config, tmp_path, monkeypatch):
-    from tests.training.test_run import StopAt
-
+def test_early_stopping_counts_on_across_a_resume(config, tmp_path, stop_at):
     settings = {"early_stopping": 2, "learning_rate": 1e-9, "num_epochs": 20}
-    real = session.trackers
-    monkeypatch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(12)])
-    with pytest.raises(KeyboardInterrupt):
+    with stop_at(12), pytest.raises(KeyboardInterrupt):
         train(config(**settings))
-    monkeypatch.setattr(session, "trackers", real)
     train(config(**settings, resume_from_checkpoint="auto"))
     assert events(tmp_path / "run", "summary")[0]["steps"] == 15
 

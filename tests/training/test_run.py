@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from tests.training.doomed import events
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError, DataError, TrainingError
 from zhsenti.methods import METHODS
-from zhsenti.training import session
 from zhsenti.training.run import train
 
 
@@ -24,38 +22,26 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_same_seed_same_losses_same_weights(config, method, tmp_path):
-    first, second = train(config("a"), method), train(config("b"), method)
+    first, second = train(config("a", method=method)), train(config("b", method=method))
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     assert len(losses(tmp_path / "a")) > 10
     one, two = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
     assert one.keys() == two.keys()
     assert all(one[key].equal(two[key]) for key in one)
-    third = train(config("c", seed=7), method)
+    third = train(config("c", seed=7, method=method))
     assert not all(one[key].equal(value) for key, value in load_file(third / "adapter_model.safetensors").items())
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("stop", [7, 14])  # in the first epoch and in the second
-def test_stopped_and_resumed_equals_not_stopped(config, method, stop, tmp_path, monkeypatch):
-    whole = train(config("whole"), method)
+def test_stopped_and_resumed_equals_not_stopped(config, method, stop, tmp_path, stop_at):
+    whole = train(config("whole", method=method))
     final = sorted((tmp_path / "whole").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[-1]
 
-    real = session.trackers
-    monkeypatch.setattr(session, "trackers", lambda *args: [*real(*args), StopAt(stop)])
-    with pytest.raises(KeyboardInterrupt):
-        train(config("cut"), method)
+    with stop_at(stop), pytest.raises(KeyboardInterrupt):
+        train(config("cut", method=method))
     assert not (tmp_path / "cut" / "lora_adapter").exists()
-    monkeypatch.setattr(session, "trackers", real)
-    resumed = train(config("cut", resume_from_checkpoint="auto"), method)
+    resumed = train(config("cut", method=method, resume_from_checkpoint="auto"))
 
     assert events(tmp_path / "cut", "resume")[0]["checkpoint"].endswith(f"checkpoint-{stop // 5 * 5}")
     for a, b in ((whole, resumed), (final, tmp_path / "cut" / final.name)):
@@ -124,10 +110,7 @@ def test_gradient_checkpointing_changes_no_loss(config, tmp_path):
 def test_micro_batches_do_not_change_the_update(config, tmp_path):
     """4 x 2 and 8 x 1 see other batches, so compare one whole-set update: 96 x 1 against 16 x 6."""
     for name, batch, steps in (("one", 96, 1), ("six", 16, 6)):
-        train(
-            config(name, lora_dropout=0.0, batch_size=batch, gradient_accumulation_steps=steps, num_epochs=3),
-            "label_scoring",
-        )
+        train(config(name, lora_dropout=0.0, batch_size=batch, gradient_accumulation_steps=steps, num_epochs=3))
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "six"), abs=1e-4)
 
 
@@ -135,7 +118,7 @@ def test_micro_batches_do_not_change_the_update(config, tmp_path):
 def test_qlora_trains_and_reloads(config, method, tmp_path):
     from zhsenti.prediction.predictor import SentimentPredictor
 
-    adapter = train(config(use_qlora=True, num_epochs=1), method)
+    adapter = train(config(use_qlora=True, num_epochs=1, method=method))
     predictor = SentimentPredictor.from_folder(adapter)
     kinds = {type(module).__name__ for module in predictor._scorer.modules()}
     assert "Linear4bit" in kinds

@@ -6,6 +6,9 @@ not count when the file is read, and the next append cuts it away before it writ
     {"chunk": 0, …}\\n        counts
     {"chunk": 1, …}\\n        counts
     {"chunk": 2, "lo         torn: read() leaves it out, append() cuts the file here
+
+A log that people read, and that no program counts on, is opened with ``tail_only``: whatever stands in the middle of it
+stays, and only a torn last line goes.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any
 
 from zhsenti.core.files import sync_folder
 
+TAIL_BYTES = 65_536  # read at once when the last line break is looked for
+
 Record = dict[str, Any]
 
 
@@ -28,14 +33,17 @@ class Journal:
     Args:
         path: The file. The first append makes it; its folder must be there.
         ascii: Escape everything outside ASCII. Without it Chinese is written as it is, for people who read along.
+        tail_only: Appending judges the end of the file alone: a last line that is torn is cut away, one that only lacks
+            its line break gets it, and no other line is ever lost, whatever it holds.
 
     Attributes:
         path: As given.
     """
 
-    def __init__(self, path: Path, *, ascii: bool = False) -> None:
+    def __init__(self, path: Path, *, ascii: bool = False, tail_only: bool = False) -> None:
         self.path = path
         self._ascii = ascii
+        self._tail_only = tail_only
         self._size: int | None = None  # bytes of whole lines; None until the file was read
 
     def read(self, accept: Callable[[Record], object] | None = None) -> list[Record]:
@@ -80,9 +88,14 @@ class Journal:
             TypeError: A record holds something that JSON cannot. Nothing was written.
         """
         data = b"".join(map(self._line, records))
-        if self._size is None or _size_of(self.path) < self._size:  # someone took the file away, or cut it
-            self.read()
-        good = self._size or 0
+        size = _size_of(self.path)
+        if self._tail_only:
+            good, is_whole = (size, True) if size == self._size else _whole_lines(self.path)
+            data = data if is_whole else b"\n" + data
+        else:
+            if self._size is None or size < self._size:  # someone took the file away, or cut it
+                self.read()
+            good = self._size or 0
         is_new = not self.path.exists()
         try:
             # Unbuffered: a buffer that could not be written would be tried again when the file is closed.
@@ -116,6 +129,27 @@ def _parse(line: bytes) -> Record:
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     return record
+
+
+def _whole_lines(path: Path) -> tuple[int, bool]:
+    """Bytes of the file without a torn last line, and whether they end with a line break (or are none)."""
+    if not path.exists():
+        return 0, True
+    with path.open("rb") as stream:
+        size = position = stream.seek(0, os.SEEK_END)
+        last = b""
+        while position and b"\n" not in last:
+            step = min(TAIL_BYTES, position)
+            position = stream.seek(position - step)
+            last = stream.read(step) + last
+    last = last.rpartition(b"\n")[2]
+    if not last:
+        return size, True
+    try:
+        _parse(last + b"\n")
+    except (ValueError, RecursionError):
+        return size - len(last), True
+    return size, False
 
 
 def _size_of(path: Path) -> int:
