@@ -1,10 +1,12 @@
-"""One suite over every registered method: shape, order, invariances, gradients, save and load."""
+"""One suite over every registered method, and one from outside: shape, order, invariances, loss, save, load, export."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 
+from tests.toys import ToyMethod
 from zhsenti.artifact import Manifest, open_artifact, save_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, ModelError
 from zhsenti.methods import METHODS, get_method
@@ -21,8 +23,9 @@ TASKS = {
 }
 
 
-@pytest.fixture(params=list(METHODS))
-def method_name(request):
+@pytest.fixture(params=[*METHODS, "toy"])
+def method_name(request, monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", ToyMethod)
     return request.param
 
 
@@ -90,12 +93,21 @@ def test_label_scores_are_the_full_vocabulary_ones(task, tiny_model):
     torch.testing.assert_close(scorer(**method.collate(items))["logits"], expected, atol=2e-5, rtol=1e-4)
 
 
-def test_loss_is_mean_nll_and_reaches_every_trainable_weight_only(method_name, task, tiny_model):
+def test_the_built_in_losses_are_the_negative_log_likelihood(tiny_model):
+    for name in METHODS:
+        method, scorer = build(name, TASKS["two"], tiny_model, lora=LORA)
+        batch = method.collate(encode(method))
+        out = scorer(**batch)
+        torch.testing.assert_close(out["loss"], -out["logits"][torch.arange(len(TEXTS)), batch["labels"]].mean())
+
+
+def test_loss_is_a_sum_over_reviews_and_reaches_every_trainable_weight_only(method_name, task, tiny_model):
     method, scorer = build(method_name, task, tiny_model, lora=LORA)
     batch = method.collate(encode(method))
     out = scorer(**batch)
-    expected = -out["logits"][torch.arange(len(TEXTS)), batch["labels"]].mean()
-    torch.testing.assert_close(out["loss"], expected)
+    log_probs, labels = out["logits"], batch["labels"]
+    parts = sum(method.loss(log_probs[part], labels[part]) for part in (slice(0, 2), slice(2, None)))
+    torch.testing.assert_close(out["loss"], parts / len(TEXTS))  # however an update is cut into passes
     half = scorer(**batch, num_items_in_batch=2 * len(TEXTS))["loss"]
     torch.testing.assert_close(half * 2, out["loss"])
     out["loss"].backward()
@@ -123,6 +135,28 @@ def test_saved_folder_gives_the_same_scores_and_holds_the_head(method_name, task
     # merged: the same function with the product folded into the weights
     merged = saved_method.build(tiny_model, pick_precision("fp32"), adapter=open_adapter(folder), merge=True)
     torch.testing.assert_close(merged(**batch)["logits"], scorer(**batch)["logits"], atol=1e-4, rtol=1e-3)
+
+
+def test_what_an_export_needs_says_what_the_method_says(method_name, task, tiny_model, tmp_path):
+    method, scorer = build(method_name, task, tiny_model, lora=LORA)
+    folder = tmp_path / "adapter"
+    save_artifact(folder, scorer.network, Manifest(method_name, task, {"model_id": "tiny", "revision": "r"}))
+    merged = method.build(tiny_model, pick_precision("fp32"), adapter=open_adapter(folder), merge=True)
+    items = encode(method)
+    expected = merged(**method.collate(items))["logits"]
+    rows_CD = method.output_rows(merged.network)
+    assert (rows_CD is None) == any(len(ids) > 1 for ids in method.word_ids)
+    last_BD = torch.cat([merged.network.model(torch.tensor([item.ids])).last_hidden_state[:, -1] for item in items])
+    if rows_CD is not None:
+        logits = torch.nn.functional.linear(last_BD.float(), rows_CD.float())
+        torch.testing.assert_close(logits.log_softmax(-1), expected, atol=1e-4, rtol=1e-3)
+    method.export(merged.network).save_pretrained(tmp_path / "whole")
+    (kind,) = transformers.AutoConfig.from_pretrained(tmp_path / "whole").architectures
+    ordinary = getattr(transformers, kind).from_pretrained(tmp_path / "whole")
+    assert method.has_lm_head == kind.endswith("ForCausalLM")
+    if not method.has_lm_head:
+        logits = torch.cat([ordinary(torch.tensor([item.ids])).logits for item in items])
+        torch.testing.assert_close(logits.log_softmax(-1), expected, atol=1e-4, rtol=1e-3)
 
 
 def test_changed_or_missing_files_are_refused_by_name(method_name, tiny_model, tmp_path):
