@@ -64,7 +64,7 @@ def test_kill_again_and_again_at_random_steps(command, tmp_path, seed):
     while step < 12:
         step = min(step + chance.randint(1, 4), 12)
         process = start([*argv, *RESUME], log, slow_steps=0.1)
-        wait_for(log, f"步 {step}/12")
+        wait_for(log, f"训练 {step}/12 步")
         time.sleep(chance.uniform(0.0, 0.2))
         process.kill()
         if outcome(process, log).code == -signal.SIGKILL:
@@ -78,7 +78,7 @@ def test_kill_again_and_again_at_random_steps(command, tmp_path, seed):
 def test_a_killed_run_gives_its_folder_free(command, tmp_path):
     output, log = tmp_path / "run", tmp_path / "log"
     first = start(command(output), log, slow_steps=5.0)
-    wait_for(log, "步 1/")
+    wait_for(log, "训练 1/")
     second = run(command(output), tmp_path / "second")
     assert second.code == 2
     assert "另一个训练正在写" in second.said

@@ -45,7 +45,7 @@ def test_kill_inside_a_save(real, whole, tmp_path, seed):
 def test_kill_inside_a_step(real, whole, tmp_path, step):
     output, log = tmp_path / "run", tmp_path / "log"
     process = start([*real(output), *RESUME], log, **THREADS)
-    wait_for(log, f"步 {step}/6", timeout=300)
+    wait_for(log, f"训练 {step}/6 步", timeout=300)
     process.kill()
     assert outcome(process, log).code == -signal.SIGKILL
     check_resumes(output, log, real(output), whole[0], **THREADS)

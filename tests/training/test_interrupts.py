@@ -28,7 +28,7 @@ def test_asked_to_stop_it_finishes_the_step_saves_and_goes_on_later(command, tmp
     whole, output, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     assert run(command(whole), tmp_path / "whole.log").code == 0
     process = start(command(output), log, slow_steps=0.8)
-    wait_for(log, "步 3/")
+    wait_for(log, "训练 3/")
     os.kill(process.pid, number)
     done = outcome(process, log)
     assert done.code == code, done.said
@@ -251,7 +251,7 @@ def test_no_file_can_be_written_at_all(command, tmp_path):
     assert done.code == 2, done.said
     assert "Traceback" not in done.said
     assert "的检查点没存下" in done.said
-    assert "步 6/6" in done.said
+    assert "训练 6/6 步" in done.said
     assert "错误：训练完成了，但适配器写不进磁盘" in done.said
     assert not checkpoints(output)
     assert not (output / "lora_adapter").exists()

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from zhsenti.core.errors import ConfigError
-from zhsenti.training.plan import Shape, fit_memory, free_memory, memory_bytes, parse_bytes, smallest_fit
+from zhsenti.training.plan import Shape, fit_memory, memory_bytes, parse_bytes, smallest_fit
+from zhsenti.training.resources import free_memory
 
 QWEN_05B = Shape(24, 896, 896, 128, 4864, 151936 * 896)
 QWEN_15B = Shape(28, 1536, 1536, 256, 8960, 151936 * 1536)

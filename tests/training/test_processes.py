@@ -81,7 +81,7 @@ def test_a_stopped_pair_resumes_to_the_same_bits(both, command, tmp_path):
     output, log = tmp_path / "run", tmp_path / "log"
     argv = no_dropout(command(output))
     process = launch(argv, log)
-    wait_for(log, "步 2/")
+    wait_for(log, "训练 2/")
     process.send_signal(signal.SIGTERM)
     code, said = finish(process, log)
     assert code == 143, said
@@ -121,7 +121,7 @@ def test_one_killed_ends_all_and_the_run_goes_on_later(command, tmp_path, rank):
     output, log = tmp_path / "run", tmp_path / "log"
     argv = no_dropout(command(output, "--num_epochs", "40"))
     process = launch(argv, log)
-    wait_for(log, "步 2/")
+    wait_for(log, "训练 2/")
     started = workers(process.pid)
     assert len(started) == 2
     next(p for p in started if p.environ()["RANK"] == str(rank)).kill()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from zhsenti.core.console import Bar, Progress
+from zhsenti.core.journal import Journal, Record
 
 
 class FinalCheckpoint(TrainerCallback):
     """The last step is evaluated and saved too, also when it is no multiple of eval_steps."""
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = True
 
@@ -28,26 +28,35 @@ class StopWhenAsked(TrainerCallback):
     def __init__(self, asked: Callable[[], bool]) -> None:
         self.asked = asked
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.asked():
             control.should_save = control.should_training_stop = True
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.on_step_end(args, state, control)
 
 
 class EarlyStop(TrainerCallback):
-    """Stop after ``patience`` evaluations in a row without a better accuracy; a function of the state's history alone,
-    so a resumed run decides as an unbroken one."""
+    """Stop after ``patience`` evaluations in a row without a better accuracy.
+
+    It is decided from the state's history alone, so a resumed run decides as an unbroken one.
+    """
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
 
-    def is_due(self, history: list[dict[str, float]]) -> bool:
+    def is_due(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """Whether a run with this ``history`` of log entries has to stop."""
         scores = [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry]
         return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= self.patience
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.is_due(state.log_history):
             control.should_training_stop = True
 
@@ -55,116 +64,110 @@ class EarlyStop(TrainerCallback):
 class ResultsLog(TrainerCallback):
     """``train_results.json``: one JSON object a line, written as it happens, so ``tail -f`` follows the run.
 
-    Lines that the disk does not take are kept and written with the next one. Without a path nothing is written.
+    Args:
+        path: The file; without one nothing is written.
+
+    Attributes:
+        path: As given.
+        waiting: Records that the disk did not take; they are written with the next one.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.waiting: list[str] = []
+        self.waiting: list[Record] = []
+        self._journal = Journal(path, tail_only=True) if path else None
 
-    def write(self, event: str, **values: Any) -> None:
-        if self.path is None:
+    def write(self, event: str, **values: object) -> None:
+        """Add one line, with the time. A disk that does not take it is no error: see ``waiting``."""
+        if self._journal is None:
             return
-        line = json.dumps({"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values}, ensure_ascii=False)
-        self.waiting.append(line + "\n")
+        self.waiting.append({"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values})
         try:
-            size = self.path.stat().st_size if self.path.exists() else 0
-            if size and not self._ends_well():  # a power cut left half a line
-                self.waiting.insert(0, "\n")
-            try:
-                with self.path.open("ab") as stream:
-                    stream.write("".join(self.waiting).encode())
-            except OSError:
-                with self.path.open("r+b") as stream:  # no half line is left
-                    stream.truncate(size)
-                raise
+            self._journal.append(*self.waiting, sync=False)
         except OSError:
             return
         self.waiting.clear()
 
-    def _ends_well(self) -> bool:
-        assert self.path is not None
-        with self.path.open("rb") as stream:
-            stream.seek(-1, 2)
-            return stream.read(1) == b"\n"
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         logs = logs or {}
+        where = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
         if "loss" in logs:
             values = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-            self.write("train", step=state.global_step, epoch=round(state.epoch, 4), **values)
+            self.write("train", **where, **values)
         if "eval_accuracy" in logs:
-            self.write(
-                "eval",
-                step=state.global_step,
-                epoch=round(state.epoch, 4),
-                dev_accuracy=logs["eval_accuracy"],
-                dev_loss=logs["eval_loss"],
-                seconds=logs["eval_runtime"],
-            )
+            scores = {"dev_accuracy": logs["eval_accuracy"], "dev_loss": logs["eval_loss"]}
+            self.write("eval", **where, **scores, seconds=logs["eval_runtime"])
 
 
 class ProgressView(TrainerCallback):
-    """A bar with ETA, loss and dev accuracy on a terminal; a line per log elsewhere (a file, CI)."""
+    """A bar with time left, loss and dev accuracy on a terminal; a line per log elsewhere (a file, CI)."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
-        self.loss, self.dev = "…", "…"
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("剩余"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=False,
-        )
-        self.train_task: Any = None
-        self.dev_task: Any = None
-        self.started = 0.0
+        self.progress = Progress()
+        self.training: Bar | None = None
+        self.evaluation: Bar | None = None
+        self._notes: dict[str, str] = {}
 
-    def _note(self) -> str:
-        return f"损失 {self.loss}  验证准确率 {self.dev}"
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.progress.start()
+        self.training = self.progress.add("训练", state.max_steps, unit="步", done=state.global_step)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started, self.first_step = time.monotonic(), state.global_step
-        if self.console.is_terminal:
-            self.bar.start()
-        self.train_task = self.bar.add_task(
-            "训练", total=state.max_steps, completed=state.global_step, note=self._note()
-        )
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self.training:
+            self.training.set(state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(self.train_task, completed=state.global_step, note=self._note())
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         logs = logs or {}
         if "loss" in logs:
-            self.loss = f"{logs['loss']:.4f}"
+            self._notes["loss"] = f"损失 {logs['loss']:.3g}"
         if "eval_accuracy" in logs:
-            self.dev = f"{logs['eval_accuracy']:.2%}"
-        self.bar.update(self.train_task, note=self._note())
-        if not self.console.is_terminal and ("loss" in logs or "eval_accuracy" in logs):
-            done = state.global_step - self.first_step
-            left = (time.monotonic() - self.started) / max(done, 1) * (state.max_steps - state.global_step)
-            self.console.print(
-                f"步 {state.global_step}/{state.max_steps}  {self._note()}  剩余约 {left / 60:.1f} 分钟",
-                highlight=False,
-            )
+            self._notes["accuracy"] = f"验证 {logs['eval_accuracy']:.1%}"
+        if self.training and ("loss" in logs or "eval_accuracy" in logs):
+            self.training.note = "  ".join(self._notes.values())
+            self.training.tell()
 
     def on_prediction_step(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Sized = (),
+        **kwargs: object,
     ) -> None:
-        if self.dev_task is None:
-            self.dev_task = self.bar.add_task("验证", total=len(eval_dataloader), note="")
-        self.bar.advance(self.dev_task)
+        if self.evaluation is None:
+            self.evaluation = self.progress.add("验证", len(eval_dataloader), unit="批")
+        self.evaluation.advance()
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.dev_task is not None:
-            self.bar.remove_task(self.dev_task)
-            self.dev_task = None
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self.evaluation:
+            self.evaluation.remove()
+            self.evaluation = None
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.stop()
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars away; also for a run that ends in the middle."""
+        self.progress.stop()

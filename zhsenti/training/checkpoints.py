@@ -1,4 +1,4 @@
-"""Which checkpoints exist, which of them count, and whether this run may go on from one.
+"""What a checkpoint is, which of those in a folder count, and which is taken to go on from.
 
 A checkpoint is a folder that holds all that resume needs (adapter, best adapter so far, optimizer, schedule, RNG and
 trainer state). It is written under a hidden name, its mark (``MARK``, with the SHA-256 of every other file) last, and
@@ -7,15 +7,14 @@ then renamed: what is called checkpoint-N was whole once, and the mark tells whe
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from zhsenti.artifact import WEIGHTS, broken_files, seal
 from zhsenti.core.errors import TrainingError, first_line
-from zhsenti.core.files import fresh_folder, recover, swap_in, write_text
+from zhsenti.core.files import fresh_folder, swap_in, write_text
 from zhsenti.core.hashing import json_sha256
 from zhsenti.models.untrusted import read_json
 
@@ -30,27 +29,59 @@ SET_ASIDE = "broken"
 SECTIONS = {"config": "设置", "data": "数据", "task": "任务", "base": "基座"}
 
 
+class Identity(TypedDict):
+    """What may not change between a run and its resumption (``training.identity``); its keys are ``SECTIONS``."""
+
+    config: dict[str, Any]
+    task: dict[str, Any]
+    data: str
+    base: str
+
+
+class Mark(TypedDict):
+    """What ``MARK`` holds.
+
+    Attributes:
+        format: ``FORMAT``.
+        step: Updates so far.
+        micro_tokens: Tokens of a forward pass; no part of the identity, as it changes rounding alone, but resume
+            keeps it so as to be bit-equal.
+        seconds: Of training it took to come here.
+        hashes: SHA-256 of each section of the identity.
+        identity: Of the run.
+        files: Name -> SHA-256 of every other file.
+    """
+
+    format: int
+    step: int
+    micro_tokens: int
+    seconds: float
+    hashes: dict[str, str]
+    identity: Identity
+    files: dict[str, str]
+
+
 def random_state_file(rank: int, processes: int) -> str:
     """transformers' name for a process's random state."""
     return "rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth"
 
 
-def commit(
-    unfinished: Path, folder: Path, identity: dict[str, Any], *, step: int, micro_tokens: int, seconds: float
-) -> None:
-    """Mark what was written to ``unfinished`` as whole and give it its name.
-
-    ``identity`` has the ``SECTIONS`` of a run. ``micro_tokens`` is no part of it (it changes rounding alone), but
-    resume keeps it, so as to be bit-equal; ``seconds`` of training it took to come here.
-    """
-    hashes = {section: json_sha256(identity[section]) for section in SECTIONS}
+def commit(unfinished: Path, folder: Path, identity: Identity, *, step: int, micro_tokens: int, seconds: float) -> None:
+    """Mark what was written to ``unfinished`` as whole and give it its name, ``folder``. The rest: see ``Mark``."""
+    sections = cast(dict[str, object], identity)
+    hashes = {section: json_sha256(sections[section]) for section in SECTIONS}
     progress = {"step": step, "micro_tokens": micro_tokens, "seconds": round(seconds, 1)}
     seal(unfinished, MARK, {"format": FORMAT, **progress, "hashes": hashes, "identity": identity})
     swap_in(unfinished, folder)  # a run that went back to an earlier checkpoint comes by here again
 
 
-def read_mark(folder: Path) -> dict[str, Any]:
-    """Raises OSError, or ValueError where it is no mark of this format."""
+def read_mark(folder: Path) -> Mark:
+    """The mark of a checkpoint.
+
+    Raises:
+        OSError: There is none, or it cannot be read.
+        ValueError: It is no mark of this format; a Chinese reason.
+    """
     mark = read_json(folder / MARK)
     if mark.get("format") != FORMAT:
         raise ValueError(f"是另一个版本的 zhsenti 写的（格式 {mark.get('format')}，需要 {FORMAT}）")
@@ -64,7 +95,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
         raise ValueError("进程数不对")
     if {section: json_sha256(identity.get(section)) for section in SECTIONS} != mark.get("hashes"):
         raise ValueError("与它自己的校验值不符")
-    return mark
+    return cast(Mark, mark)
 
 
 def fault_of(folder: Path) -> str:
@@ -87,6 +118,7 @@ def fault_of(folder: Path) -> str:
 
 
 def step_of(checkpoint: Path) -> int:
+    """The number in a checkpoint's name."""
     return int(checkpoint.name.rsplit("-", 1)[-1])
 
 
@@ -98,15 +130,23 @@ def checkpoints(output_dir: Path) -> list[Path]:
 
 def last_whole(output_dir: Path) -> str:
     """The last whole checkpoint, in words."""
-    found = next((folder for folder in checkpoints(output_dir) if not fault_of(folder)), None)
-    return f"最后完整的检查点是 {found}" if found else "还没有完整的检查点"
+    last = next((folder for folder in checkpoints(output_dir) if not fault_of(folder)), None)
+    return f"最后完整的检查点是 {last}" if last else "还没有完整的检查点"
 
 
 def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint to resume, or None to start fresh, and Chinese lines on what was taken and why.
+    """Find the checkpoint to go on from.
 
-    wanted: ``auto`` (last whole one in output_dir; later broken ones are moved to ``SET_ASIDE`` with the reason),
-    ``none``, or a path. Raises TrainingError for one that is not whole.
+    Args:
+        wanted: ``auto`` (the last whole one in ``output_dir``; later broken ones are moved to ``SET_ASIDE``, each with
+            its reason), ``none``, or a path.
+        output_dir: Of the run.
+
+    Returns:
+        The checkpoint, or None to start fresh; and Chinese lines on what was taken and why.
+
+    Raises:
+        TrainingError: The path leads to none that is whole.
     """
     if wanted == "none":
         return None, []
@@ -128,25 +168,11 @@ def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[st
 
 
 def set_aside(folder: Path, fault: str) -> Path:
-    """Move a broken checkpoint out of the way, with the reason in a file beside its own."""
+    """Move a broken checkpoint out of the way, the reason in a file with it; returns where it is now."""
     kept = fresh_folder(folder.parent / SET_ASIDE / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     folder.rename(kept)  # onto an empty folder
     write_text(kept / "原因.txt", f"{fault}\n")
     return kept
-
-
-def retire_later(output_dir: Path, taken: Path) -> str:
-    """Move checkpoints of ``output_dir`` that are later than ``taken``, or of another run, where it is not one of them,
-    out of the way of what comes now; a Chinese line on it, or an empty one."""
-    found = checkpoints(output_dir)
-    inside = any(folder.samefile(taken) for folder in found)
-    later = [folder for folder in found if not inside or step_of(folder) > read_mark(taken)["step"]]
-    if not later:
-        return ""
-    kept = fresh_folder(output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}")
-    for folder in later:
-        folder.rename(kept / folder.name)
-    return f"{'、'.join(folder.name for folder in later)} 不在这次的路上，已移到 {kept}"
 
 
 def prune(output_dir: Path, keep: int) -> None:
@@ -162,37 +188,3 @@ def discard(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def sweep(output_dir: Path, adapter: Path) -> list[str]:
-    """Recover the adapter of a killed run, and remove what is unfinished; Chinese lines on it."""
-    recover(adapter)
-    left = [p for prefix in (UNFINISHED, DISCARDED) for p in output_dir.glob(f"{prefix}*")]
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    names = "、".join(p.name.removeprefix(UNFINISHED) for p in left if p.name.startswith(UNFINISHED))
-    return [f"上次中断时没存完的 {names} 已清除"] if names else []
-
-
-def check_same_run(folder: Path, identity: dict[str, Any]) -> None:
-    """Refuse to resume with other data, task, base or settings: that would be a different run under the old name."""
-    before, now = _flat(read_mark(folder)["identity"]), _flat(json.loads(json.dumps(identity)))
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    if changed:
-        lines = "；".join(f"{key}：{_short(before.get(key))} → {_short(now.get(key))}" for key in changed)
-        raise TrainingError(
-            f"不能从 {folder} 续训：这次的设置与上次不同",
-            found=lines,
-            todo="改回原来的设置，或用 --resume_from_checkpoint none 从头训练。",
-        )
-
-
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    """``identity`` by the names users know: settings by their flag, the task's parts one by one."""
-    task = {f"task.{key}": value for key, value in identity["task"].items()}
-    return {**identity["config"], **task, "数据（SHA-256）": identity["data"], "基座（SHA-256）": identity["base"]}
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "…"

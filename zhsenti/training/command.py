@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.flags import parse
@@ -27,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError("进程数说法不一", expected=f"--num_processes {started}", found=str(config.num_processes))
     if config.num_processes > 1 and started == 1:
         words = sys.argv[1:] if argv is None else argv
-        output_dir = Path(config.output_dir or f"experiments/{config.method}")
-        return launch(config.num_processes, ["-m", "zhsenti", "train", *words], output_dir)
+        return launch(config.num_processes, ["-m", "zhsenti", "train", *words], config.folder)
     from zhsenti.training.run import train
 
     train(config, sources)

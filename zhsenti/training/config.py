@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zhsenti.core.flags import option, read_yaml
@@ -54,6 +55,16 @@ class TrainConfig(DataConfig):
     resume_from_checkpoint: str = option("none", "续训：auto（最后一个检查点）| none | 检查点路径")
     wandb_project: str = option("zhsenti", "W&B 项目名（已登录才同步）")
     run_name: str | None = option(None, "运行名（W&B 与 TensorBoard）")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.output_dir or f"experiments/{self.method}")
+
+    @property
+    def effective_batch(self) -> int:
+        """Reviews in one update."""
+        return self.batch_size * self.gradient_accumulation_steps
 
     def resolved_task(self) -> SentimentTask:
         """The task this run trains: the default, or the YAML's, with ``max_length`` applied over it."""

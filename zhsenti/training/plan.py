@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import torch
 
 from zhsenti.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 # Share of the measured GEMM peak that LoRA training reaches on two cores (docs/results/training.json).
 EFFICIENCY = 0.7
@@ -29,17 +31,27 @@ UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2*
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder that decide memory and time, from its transformers configuration."""
+    """Sizes of a decoder that decide memory and time.
+
+    Attributes:
+        layers: How many.
+        hidden: Width of a hidden state.
+        queries: Width of all query heads.
+        keys: Width of all key heads.
+        intermediate: Width inside the MLP.
+        embedding: Parameters of embedding and output layer, counted once if tied.
+    """
 
     layers: int
     hidden: int
-    queries: int  # width of all query heads
-    keys: int  # width of all key heads
+    queries: int
+    keys: int
     intermediate: int
-    embedding: int  # parameters, once if tied
+    embedding: int
 
     @classmethod
-    def of(cls, config: Any) -> Shape:
+    def of(cls, config: PretrainedConfig) -> Shape:
+        """The sizes in a transformers configuration."""
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         copies = 1 if config.tie_word_embeddings else 2
         return cls(
@@ -62,12 +74,40 @@ class Shape:
         return self.layers * sum(a * b for a, b in self.matrices())
 
     def lora(self, r: int) -> int:
+        """Parameters of LoRA of rank ``r`` on all linear layers."""
         return self.layers * sum(r * (a + b) for a, b in self.matrices())
+
+
+class Options(TypedDict):
+    """What a fit has to hold and what it may change.
+
+    Attributes:
+        longest: Row, in tokens.
+        device: Type of it, a key of ``MICRO_TOKENS``.
+        weight_bytes: Of one weight of the base.
+        lora_r: Rank.
+        checkpointing: True: always recompute activations; False: only where needed.
+        qlora: Whether the base is in 4 bits; None: only where needed.
+    """
+
+    longest: int
+    device: str
+    weight_bytes: int
+    lora_r: int
+    checkpointing: bool
+    qlora: bool | None
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an update is computed: tokens a micro-batch, recomputation, 4-bit base; estimated peak memory in bytes."""
+    """How an update is computed.
+
+    Attributes:
+        micro_tokens: At most as many tokens a forward pass; a longer row goes alone.
+        checkpointing: Whether activations are recomputed.
+        qlora: Whether the base is in 4 bits.
+        memory: Estimated peak in bytes.
+    """
 
     micro_tokens: int
     checkpointing: bool
@@ -78,10 +118,18 @@ class Fit:
 def memory_bytes(
     shape: Shape, *, tokens: int, weight_bytes: int, checkpointing: bool, qlora: bool, lora_r: int
 ) -> float:
-    """Estimated peak of one training process. tokens: of the largest micro-batch; weight_bytes: of one weight.
+    """Estimated peak of one training process, in bytes.
 
     A layer keeps for each token its two residuals, two norms, queries, keys, values, attention output and three MLP
     activations; with checkpointing only its input, and one layer at a time is whole.
+
+    Args:
+        shape: Of the base.
+        tokens: Of the largest micro-batch.
+        weight_bytes: Of one weight.
+        checkpointing: Whether activations are recomputed.
+        qlora: Whether the base is in 4 bits.
+        lora_r: Rank.
     """
     weights = shape.dense * (NF4_BYTES if qlora else weight_bytes) + shape.embedding * weight_bytes
     if qlora:
@@ -92,77 +140,68 @@ def memory_bytes(
     return RUNTIME_BYTES + weights + adapter + TRANSIENTS * tokens * layers * weight_bytes
 
 
-def fit_memory(shape: Shape, budget: float, **options: Any) -> Fit | None:
+def fit_memory(shape: Shape, budget: float, **options: Unpack[Options]) -> Fit | None:
     """The fastest way to train within ``budget`` bytes, or None.
 
-    Tried in order: smaller micro-batches, checkpointing, a 4-bit base. Options: ``longest`` row in tokens, ``device``
-    type, ``weight_bytes``, ``lora_r``, ``checkpointing`` (True: always) and ``qlora`` (None: only where needed).
+    Tried in order: smaller micro-batches, checkpointing, a 4-bit base.
     """
-    fits = _fits(shape, **options)
-    return next((fit for fit in fits if fit.memory <= budget), None)
+    return next((fit for fit in _fits(shape, **options) if fit.memory <= budget), None)
 
 
-def smallest_fit(shape: Shape, **options: Any) -> Fit:
-    """What takes least memory, whether it fits or not; options as for ``fit_memory``."""
+def smallest_fit(shape: Shape, **options: Unpack[Options]) -> Fit:
+    """What takes least memory, whether it fits or not."""
     return min(_fits(shape, **options), key=lambda fit: fit.memory)
 
 
-def _fits(
-    shape: Shape,
-    *,
-    longest: int,
-    device: str,
-    weight_bytes: int,
-    lora_r: int,
-    checkpointing: bool,
-    qlora: bool | None,
-) -> Iterator[Fit]:
+def _fits(shape: Shape, **options: Unpack[Options]) -> Iterator[Fit]:
+    """All ways to compute an update, the fastest first."""
+    qlora = options["qlora"]
     for four_bit in (False, True) if qlora is None else (qlora,):
-        for recompute in (True,) if checkpointing else (False, True):
-            for micro in MICRO_TOKENS[device]:
+        for recompute in (True,) if options["checkpointing"] else (False, True):
+            for micro in MICRO_TOKENS[options["device"]]:
                 memory = memory_bytes(
                     shape,
-                    tokens=max(micro, longest),
-                    weight_bytes=weight_bytes,
+                    tokens=max(micro, options["longest"]),
+                    weight_bytes=options["weight_bytes"],
                     checkpointing=recompute,
                     qlora=four_bit,
-                    lora_r=lora_r,
+                    lora_r=options["lora_r"],
                 )
                 yield Fit(micro, recompute, four_bit, memory)
 
 
 def parse_bytes(text: str) -> float:
-    """``4GB``, ``3.5 GiB``, ``800MB`` in bytes. Raises ConfigError."""
+    """``4GB``, ``3.5 GiB``, ``800MB`` in bytes.
+
+    Raises:
+        ConfigError: ``text`` is no such size.
+    """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?I?)B?\s*", text.upper())
     if not match or match[2] not in UNITS or float(match[1]) == 0:
         raise ConfigError("读不懂 memory_budget", expected="如 4GB、3.5GiB、800MB", found=text, todo="写成数字加单位。")
     return float(match[1]) * UNITS[match[2]]
 
 
-def free_memory(device: torch.device) -> float:
-    """Bytes this process may hold in all: free GPU memory, or free RAM within the container's limit, and its own."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
-    return float(free + psutil.Process().memory_info().rss)
-
-
 @dataclass(frozen=True)
 class Plan:
-    """What is printed before the start: the fit, its budget and the run's expected time in seconds."""
+    """What a run will do and cost; most of it is printed before the start.
+
+    Attributes:
+        fit: How an update is computed.
+        budget: Bytes it was cut to fit.
+        trainable: Parameters that are trained.
+        total: All parameters.
+        steps: Updates.
+        eval_steps: Updates between two evaluations, each of which ends with a checkpoint.
+        seconds: Expected time (an estimate).
+    """
 
     fit: Fit
     budget: float
     trainable: int
     total: int
     steps: int
+    eval_steps: int
     seconds: float
 
 
@@ -178,16 +217,26 @@ def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> fl
 
 
 def training_flops(shape: Shape, tokens: int) -> float:
-    """Useful work of a LoRA step: forward 2 N and input gradients 2 N a token; the frozen base has no weight gradients.
+    """Useful work of a LoRA step in FLOP, over ``tokens``.
 
-    LoRA's own products (a hundredth of it) and attention scores are left out.
+    Forward 2 N and input gradients 2 N a token; the frozen base has no weight gradients. LoRA's own products (a
+    hundredth of it) and attention scores are left out.
     """
     return 4.0 * shape.dense * tokens
 
 
 def expected_seconds(
-    shape: Shape, *, train_tokens: float, dev_tokens: float, checkpointing: bool, dtype: torch.dtype, device: Any
+    shape: Shape,
+    *,
+    train_tokens: float,
+    dev_tokens: float,
+    checkpointing: bool,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> float:
-    """Time of a run that trains on ``train_tokens`` (all epochs) and scores ``dev_tokens`` (all evaluations)."""
+    """Time of a run that trains on ``train_tokens`` (all epochs) and scores ``dev_tokens`` (all evaluations).
+
+    Measures this machine, which draws random numbers.
+    """
     flops = shape.dense * (train_tokens * (6 if checkpointing else 4) + dev_tokens * 2)
     return flops / (EFFICIENCY * gemm_flops(dtype, device))

@@ -12,21 +12,31 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from zhsenti.core import console
 from zhsenti.core.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATIENCE_SECONDS = 1800  # how long one may wait for another: it may be reading, or writing to a slow disk
 STOP_SECONDS = 600  # for the step, the evaluation and the checkpoint that a stop signal waits for
+
+T = TypeVar("T")
 
 
 class Processes:
     """This process among those of the run, as torchrun's environment names them; alone when it names none.
 
-    rank  0 speaks, writes and decides;  count  of processes.  Every method but ``share`` must be called by all of them.
+    Every method but ``share`` and ``say`` must be called by all of them.
+
+    Attributes:
+        rank: Number of this process; 0 speaks, writes and decides.
+        count: How many there are.
     """
 
     def __init__(self) -> None:
@@ -37,7 +47,13 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is process 0."""
         return self.rank == 0
+
+    def say(self, line: str, *, indent: int = 0) -> None:
+        """A line for the user (``core.console.say``), from process 0 alone."""
+        if self.is_main:
+            console.say(line, indent=indent)
 
     def _join(self) -> None:
         import torch
@@ -57,11 +73,11 @@ class Processes:
             dist.barrier()
             dist.destroy_process_group()
 
-    def share(self, items: list[Any]) -> list[Any]:
+    def share(self, items: Sequence[T]) -> list[T]:
         """This process's part; neighbours in length go to different processes."""
-        return items[self.rank :: self.count]
+        return list(items[self.rank :: self.count])
 
-    def sum(self, tensors: Iterable[Any]) -> None:
+    def sum(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its sum over the processes, in one message; the same bits everywhere."""
         if self.count == 1:
             return
@@ -74,7 +90,7 @@ class Processes:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.detach().copy_(part.view_as(tensor))
 
-    def copy_from_main(self, tensors: list[Any]) -> None:
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Give ``tensors`` everywhere the values they have in process 0."""
         if self.count > 1:
             import torch.distributed as dist
@@ -82,14 +98,15 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor.data, src=0)
 
-    def from_main(self, make: Callable[[], Any]) -> Any:
+    def from_main(self, make: Callable[[], T]) -> T:
         """What ``make`` returns in process 0, in every process."""
-        box = [make() if self.is_main else None]
-        if self.count > 1:
-            import torch.distributed as dist
+        if self.count == 1:
+            return make()
+        import torch.distributed as dist
 
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
+        box = [make() if self.is_main else None]
+        dist.broadcast_object_list(box, src=0)
+        return cast(T, box[0])
 
     def least(self, value: int) -> int:
         """The smallest value that a process gives."""
@@ -102,13 +119,13 @@ class Processes:
         dist.all_reduce(box, op=dist.ReduceOp.MIN)
         return int(box)
 
-    def any(self, value: Any) -> Any:
+    def any(self, value: T) -> T:
         """The first process's value that is true, everywhere; where none is, each keeps its own."""
         if self.count == 1:
             return value
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.count
+        values: list[T | None] = [None] * self.count
         dist.all_gather_object(values, value)
         return next((v for v in values if v), value)
 
@@ -123,7 +140,8 @@ def is_lost_peer(error: BaseException) -> bool:
 def started_count() -> int:
     """How many processes torchrun (or ``launch``) started, this one among them; 1 when none did.
 
-    Raises ConfigError for an environment that says so only in part (a cluster's leftovers).
+    Raises:
+        ConfigError: The environment says so only in part (a cluster's leftovers).
     """
     count = os.environ.get("WORLD_SIZE", "1")
     if count in ("", "1"):
@@ -139,10 +157,21 @@ def started_count() -> int:
 
 
 def launch(count: int, argv: list[str], output_dir: Path) -> int:
-    """Run this very command in ``count`` processes of this machine; the exit code of the whole.
+    """Run a command in ``count`` processes of this machine.
 
     All of them end when one does not end well. Process 0 is heard; another one when it alone has something to say.
-    Raises ConfigError when there are fewer GPUs than processes, and TrainingError when a process was killed.
+
+    Args:
+        count: How many.
+        argv: The command after the name of this Python.
+        output_dir: Where the run writes, for the message.
+
+    Returns:
+        The exit code of the whole.
+
+    Raises:
+        ConfigError: There are fewer GPUs than processes.
+        TrainingError: A process was killed.
     """
     import torch
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
@@ -152,6 +181,7 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
     gpus = torch.cuda.device_count()
     if gpus and count > gpus:
         raise ConfigError("进程多于显卡", expected=f"--num_processes 至多 {gpus}", found=str(count))
+    # Without this each process would start a thread a core.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (1 if gpus else count))))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
     logs = Path(tempfile.mkdtemp(prefix="zhsenti-"))
@@ -176,7 +206,7 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
         if first.exitcode > 0:
             spoke = 0 in error.failures and error.failures[0].exitcode > 0
             for log in [] if spoke else sorted(logs.rglob(f"{rank}/stderr.log")):
-                print(log.read_text(encoding="utf-8", errors="replace"), end="", file=sys.stderr)
+                console.say(log.read_text(encoding="utf-8", errors="replace").removesuffix("\n"))
             return first.exitcode
         raise TrainingError(
             f"第 {rank} 个训练进程被信号 {-first.exitcode} 杀掉，其余进程已一起停下",

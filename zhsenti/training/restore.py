@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import TrainerState
 
 from zhsenti.artifact import WEIGHTS, compare_with_live
 from zhsenti.core.errors import TrainingError, first_line
 from zhsenti.training.checkpoints import BEST, STATE, read_mark
-from zhsenti.training.interrupts import is_out_of_memory
+from zhsenti.training.failures import is_out_of_memory
 
-_MISFITS = (LookupError, ValueError, TypeError, AttributeError, EOFError)  # other things under the names of ours
-Weights = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+Weights = dict[str, Tensor]
+# What reading raises when a file under one of our names holds something else.
+_NOT_OURS = (LookupError, ValueError, TypeError, AttributeError, EOFError)
 
 
 @contextmanager
 def refusing(checkpoint: Path | str | None) -> Iterator[None]:
-    """What does not load (a pickle with more than tensors, tensors of another shape) is no state of ours."""
+    """Inside, ``checkpoint`` is read. What does not load (a pickle with more than tensors, say) is no state of ours.
+
+    Raises:
+        TrainingError: In place of the library's error, unless memory ran out.
+    """
     try:
         yield
-    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, *_MISFITS) as error:
+    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, *_NOT_OURS) as error:
         if is_out_of_memory(error):
             raise
         raise TrainingError(
@@ -39,16 +47,36 @@ def refusing(checkpoint: Path | str | None) -> Iterator[None]:
         ) from error
 
 
-def put_adapter(network: Any, weights: Weights, folder: Path) -> None:
-    """Put ``weights`` (of ``folder``) into a live PeftModel, head included; checked tensor by tensor afterwards."""
+def live_adapter(network: nn.Module) -> ItemsView[str, Tensor]:
+    """Names and tensors that ``network``'s adapter consists of, the head included, as they are now."""
+    from peft import get_peft_model_state_dict
+
+    return get_peft_model_state_dict(network, save_embedding_layers=False).items()
+
+
+def put_adapter(network: nn.Module, weights: Weights, folder: Path) -> None:
+    """Put ``weights`` into a live PeftModel, the head included; checked tensor by tensor afterwards.
+
+    Args:
+        network: The PeftModel.
+        weights: All of its adapter.
+        folder: Where they came from, for the message.
+
+    Raises:
+        ArtifactError: They are not, bit for bit, what the network holds then.
+    """
     from peft import set_peft_model_state_dict
 
-    set_peft_model_state_dict(network, dict(weights))
+    set_peft_model_state_dict(cast("PeftModel", network), dict(weights))
     compare_with_live(network, weights, folder)
 
 
 def read_state(checkpoint: Path) -> TrainerState:
-    """Raises ValueError for what the loop could not count on."""
+    """The Trainer's state in a checkpoint.
+
+    Raises:
+        ValueError: It holds what the loop could not count on.
+    """
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     step, best = state.best_global_step, state.best_metric
     if state.global_step != read_mark(checkpoint)["step"] or not isinstance(state.log_history, list):
