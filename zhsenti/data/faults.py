@@ -19,7 +19,14 @@ def where(row: int, line: int | None) -> str:
 
 
 class Faults:
-    """A reason's kind is what stands before its first “：”."""
+    """The faults of one file.
+
+    Attributes:
+        path: The file.
+        kinds: How many rows have a fault of each kind; a reason's kind is what stands before its first “：”.
+        first: The first faults in words, with where they are.
+        places: For each kind, where its first rows are: their lines, or their numbers where there are no lines.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,6 +38,13 @@ class Faults:
         return self.kinds.total()
 
     def add(self, row: int, line: int | None, reason: str) -> None:
+        """Count a row that cannot be used.
+
+        Args:
+            row: Its number among the data rows.
+            line: Its line in the file; None where there are no lines.
+            reason: Why (Chinese).
+        """
         kind = reason.partition("：")[0]
         self.kinds[kind] += 1
         if len(self.first) < SHOWN:
@@ -39,11 +53,11 @@ class Faults:
             self.places[kind].append(row if line is None else line)
 
     def by_kind(self) -> str:
-        """``3 行列数不对，1 行的文本是空的``."""
+        """Count the rows of each kind: "3 行列数不对，1 行的文本是空的"."""
         return "，".join(f"{count} 行{_linked(kind)}" for kind, count in self.kinds.most_common())
 
     def with_places(self, numbered: bool) -> str:
-        """The same with row numbers: lines of the file (``numbered``) or data rows."""
+        """The same with where they are: lines of the file if ``numbered``, else numbers of data rows."""
         parts = []
         for kind, count in self.kinds.most_common():
             places = "、".join(map(str, self.places[kind])) + (" 等" if count > NUMBERED else "")

@@ -1,16 +1,21 @@
-"""One file format each: a path in, rows out, one at a time where the format allows it."""
+"""Tables in text files: a path in, rows out, line by line where the format allows it.
+
+Formats that need a library have modules of their own: ``excel``, ``parquet``.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from zhsenti.core.errors import DataError
 from zhsenti.data.delimited import CsvRecords, TsvRecords
-from zhsenti.data.lines import Encoding, Line, find_encoding, read_lines
+from zhsenti.data.encoding import Encoding
+from zhsenti.data.lines import Line, read_lines, survey
 from zhsenti.data.sniff import check_whole
 
 MAX_COLUMNS = 10_000  # different keys of JSON objects
@@ -18,11 +23,21 @@ MAX_DEPTH = 64  # of JSON
 TOO_DEEP = "不是 JSON：嵌套太深"
 
 
+class JsonObject(dict[str, Any]):
+    """A key that an object lacks is an empty cell."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
 class Row(NamedTuple):
     """One data row, readable or not.
 
-    number  1-based, the header and blank lines not counted;  line  1-based in the file, None where there are no lines
-    values  by what ``Source.column`` returns;  error  why it cannot be read (Chinese), or "".
+    Attributes:
+        number: From 1 on; the header and blank lines are not counted.
+        line: Its first line in the file, from 1 on; None where there are no lines.
+        values: The cells, by what ``Source.column`` returns: a list, or a ``JsonObject``.
+        error: Why it cannot be read (Chinese), or "".
     """
 
     number: int
@@ -31,21 +46,33 @@ class Row(NamedTuple):
     error: str = ""
 
 
-class JsonObject(dict):
-    """A key that an object lacks is an empty cell."""
+class Merged(NamedTuple):
+    """Merged cells of a sheet: rows as in ``Row.line``, columns by their index, and the name Excel gives the area."""
 
-    def __missing__(self, key: str) -> None:
-        return None
+    top: int
+    bottom: int
+    left: int
+    right: int
+    name: str
+
+    def holds(self, line: int | None, column: int | str) -> bool:
+        """Whether a cell is in the area, by its ``Row.line`` and the index of its column."""
+        in_rows = line is not None and self.top <= line <= self.bottom
+        return in_rows and isinstance(column, int) and self.left <= column <= self.right
 
 
 @dataclass
 class Content:
     """What a format's reader gives.
 
-    columns  in file order (JSON lines: of the first readable object);  rows  read on as they are asked for
-    most     the file has at most so many rows;  share  of the file read so far, 0 to 1
-    keys     all columns, by reading the file once more, where ``columns`` may not be all
-    merged   Excel's merged cells: first row, last row, first column, last column (rows as ``Row.line``), their name
+    Attributes:
+        columns: In the order of the file; of JSON lines those of the first readable object.
+        rows: Read on as they are asked for.
+        most: The file has at most so many rows.
+        notes: Chinese lines for the user.
+        share: How much of the file has been read, from 0 to 1.
+        keys: Reads the file once more for all columns, where ``columns`` may not be all.
+        merged: Excel's merged cells.
     """
 
     columns: list[str]
@@ -54,48 +81,67 @@ class Content:
     notes: list[str] = field(default_factory=list)
     share: Callable[[], float] = lambda: 0.0
     keys: Callable[[], list[str]] | None = None
-    merged: list[tuple[int, int, int, int, str]] = field(default_factory=list)
+    merged: list[Merged] = field(default_factory=list)
 
 
 # ── text, line by line ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _TextFile:
-    """The open file, its encoding, and how far it has been read."""
+    """A file to be read by lines, and how far it has been read."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.encoding = path, find_encoding(path)
-        self.note = f"{path.name}：编码 {self.encoding.name}"
+        self.path, self.survey = path, survey(path)
+        self.note = _encoding_note(path, self.survey.encoding)
         self.size = path.stat().st_size
         self.stream: IO[bytes] | None = None
 
     def lines(self) -> Iterator[Line]:
         with self.path.open("rb") as stream:
             self.stream = stream
-            yield from read_lines(stream, self.encoding)
+            yield from read_lines(stream, self.survey.encoding)
 
     def share(self) -> float:
         stream = self.stream
         return 1.0 if stream is None or stream.closed else stream.tell() / self.size
 
 
+def _encoding_note(path: Path, encoding: Encoding) -> str:
+    return f"{path.name}：编码 {encoding.name}"
+
+
 def read_csv(path: Path) -> Content:
+    """Rows of comma-separated values. Raises what ``delimited`` does, and OSError."""
     return _delimited(path, "csv")
 
 
 def read_tsv(path: Path) -> Content:
+    """Rows of tab-separated values. Raises what ``delimited`` does, and OSError."""
     return _delimited(path, "tsv")
 
 
 def _delimited(path: Path, kind: str) -> Content:
     file = _TextFile(path)
-    content = delimited(path, file.lines(), kind, file.encoding.lines)
+    content = delimited(path, file.lines(), kind, file.survey.lines)
     content.notes, content.share = [file.note], file.share
     return content
 
 
 def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Content:
-    """Rows of a table's ``lines``; kind  csv or tsv;  path  for messages;  most  lines at most. Raises DataError."""
+    """Read lines as a table whose first row names the columns.
+
+    Args:
+        path: For messages.
+        lines: The lines, blank ones included.
+        kind: "csv" or "tsv".
+        most: There are at most so many lines.
+
+    Returns:
+        The table; a row whose cells are fewer or more than the columns has an error.
+
+    Raises:
+        DataError: The header cannot be read.
+    """
     source = CsvRecords(lines) if kind == "csv" else TsvRecords(lines)
     records = (r for r in source if r.error or not (not r.cells or (len(r.cells) == 1 and not r.cells[0].strip())))
     header = next(records, None)
@@ -116,6 +162,11 @@ def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Conten
 
 
 def read_jsonl(path: Path) -> Content:
+    """Rows of a file with one JSON object a line.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     file = _TextFile(path)
 
     def keys() -> list[str]:
@@ -128,15 +179,11 @@ def read_jsonl(path: Path) -> Content:
         if not row.error or len(head) == 1000:
             break
     columns = list(head[-1].values) if head and not head[-1].error else []
-    return Content(columns, _chain(head, rows), file.encoding.lines, [file.note], file.share, keys)
-
-
-def _chain(head: list[Row], rows: Iterator[Row]) -> Iterator[Row]:
-    yield from head
-    yield from rows
+    return Content(columns, chain(head, rows), file.survey.lines, [file.note], file.share, keys)
 
 
 def json_lines(lines: Iterator[Line]) -> Iterator[Row]:
+    """Read every line that is not blank as a JSON object."""
     number = 0
     for line in lines:
         if line.error or line.text.strip():
@@ -173,8 +220,12 @@ def _parse(text: str) -> tuple[Any, str]:
         return None, "不是 JSON：有一个数太长"
 
 
-def union_of_keys(path: Path, objects: Iterable[dict]) -> list[str]:
-    """In the order they appear. Raises DataError when there are absurdly many."""
+def union_of_keys(path: Path, objects: Iterable[dict[str, Any]]) -> list[str]:
+    """All keys of JSON objects in the order they appear.
+
+    Raises:
+        DataError: There are more than ``MAX_COLUMNS``; ``path`` is named in the message.
+    """
     keys: dict[str, None] = {}
     for item in objects:
         if item.keys() - keys.keys():
@@ -188,8 +239,14 @@ def union_of_keys(path: Path, objects: Iterable[dict]) -> list[str]:
 
 
 def read_json(path: Path) -> Content:
+    """Rows of a file that is one JSON array of objects, or an object with one such array in it.
+
+    Raises:
+        DataError: It is something else, is not JSON, or is too large to be read whole.
+        OSError: The file cannot be read.
+    """
     check_whole(path, ".json")
-    encoding = find_encoding(path)
+    encoding = survey(path).encoding
     value, error = _parse(_whole_text(path, encoding))
     if error:
         raise DataError(
@@ -202,7 +259,7 @@ def read_json(path: Path) -> Content:
         raise DataError(f"{path} 的最外层要是数组", found=type(value).__name__)
     rows = [_json_row(number, None, item, "") for number, item in enumerate(value, start=1)]
     columns = union_of_keys(path, (row.values for row in rows))
-    return Content(columns, iter(rows), len(rows), [f"{path.name}：编码 {encoding.name}"], keys=lambda: columns)
+    return Content(columns, iter(rows), len(rows), [_encoding_note(path, encoding)], keys=lambda: columns)
 
 
 def _whole_text(path: Path, encoding: Encoding) -> str:
@@ -223,84 +280,3 @@ def _whole_text(path: Path, encoding: Encoding) -> str:
                 todo="另存为 UTF-8。",
             ) from None
     return "".join(line.text for line in lines)
-
-
-def read_excel(path: Path) -> Content:
-    import python_calamine
-
-    check_whole(path, "Excel 文件")
-    try:
-        with path.open("rb") as stream, python_calamine.load_workbook(stream) as book:
-            names = book.sheet_names
-            sheet = book.get_sheet_by_index(0)
-            cells = sheet.to_python(skip_empty_area=True)
-            top, left = sheet.start or (0, 0)
-            merged = [_merged(area, left) for area in sheet.merged_cell_ranges or []]
-    except (python_calamine.CalamineError, ValueError, IndexError) as error:
-        found = str(error).partition("\n")[0][:200]
-        todo = "内容若是文本就改名为 .csv。" if "detect" in found else "在 Excel 里打开并另存为 .xlsx。"
-        raise DataError(f"{path} 不是完整的 Excel 文件", found=found, todo=todo) from error
-    filled = [(top + i + 1, row) for i, row in enumerate(cells) if any(str(cell).strip() for cell in row)]
-    columns = [str(cell).strip() for cell in filled[0][1]] if filled else []
-    rows = [Row(number, line, row) for number, (line, row) in enumerate(filled[1:], start=1)]
-    notes = [f"{path.name}：只读第一张表“{names[0]}”，共 {len(names)} 张"] if len(names) > 1 else []
-    return Content(columns, iter(rows), len(rows), notes, merged=merged)
-
-
-def _merged(area: tuple[tuple[int, int], tuple[int, int]], left: int) -> tuple[int, int, int, int, str]:
-    (top, first), (bottom, last) = area
-    return top + 1, bottom + 1, first - left, last - left, f"{_cell_name(top, first)}:{_cell_name(bottom, last)}"
-
-
-def _cell_name(row: int, column: int) -> str:
-    letters, column = "", column + 1
-    while column:
-        column, letter = divmod(column - 1, 26)
-        letters = chr(65 + letter) + letters
-    return f"{letters}{row + 1}"
-
-
-# ── Parquet, batch by batch ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_parquet(path: Path) -> Content:
-    import pyarrow
-    import pyarrow.parquet
-
-    def broken(error: Exception) -> DataError:
-        return DataError(f"{path} 不是完整的 Parquet 文件", found=str(error).partition("\n")[0][:200])
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        columns, total = list(file.schema_arrow.names), file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise broken(error) from error
-    done = 0
-
-    def rows() -> Iterator[Row]:
-        nonlocal done
-        try:
-            with file:
-                for batch in file.iter_batches(batch_size=1024):
-                    for cells in zip(*map(_cells, batch.columns), strict=True):
-                        done += 1
-                        yield Row(done, None, cells)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise broken(error) from error
-
-    return Content(columns, rows(), total, share=lambda: done / max(total, 1))
-
-
-def _cells(column: Any) -> list[Any]:
-    """A column of Parquet as Python values; text that is no UTF-8 stays bytes, which ``Source.cell`` names."""
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        return [_bytes_or_text(cell) for cell in column]
-
-
-def _bytes_or_text(cell: Any) -> Any:
-    try:
-        return cell.as_py()
-    except UnicodeDecodeError:
-        return cell.as_buffer().to_pybytes()

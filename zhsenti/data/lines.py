@@ -1,151 +1,164 @@
-"""Physical lines of a text file in whatever encoding it has, in constant memory; a bad line is one bad line."""
+"""Text files as lines, in constant memory: one pass over the bytes to know the file, another one to read its lines.
+
+A line that cannot be decoded, or is too long, is one bad line; the lines around it are read as if it were none.
+"""
 
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
+import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
-MAX_LINE = 16 * 2**20  # bytes (UTF-16: characters)
-_CHUNK = 2**20
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8", "UTF-8（BOM）"),
-    (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16"),
-    (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
-)
+from zhsenti.data.encoding import HEAD, MAX_LINE, UTF8, Encoding, Readable, find_encoding, is_utf8_line, raw_lines
+
+ENDLESS = 2**63  # lines of a stream, whose length nobody knows
+_PIECE = 2**20
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_WIDE = re.compile("[\u2e80-\uffff\U00010000-\U0010ffff]")  # Han, kana, full-width forms, emoji
+_TOO_LONG = f"一行太长：超过 {MAX_LINE >> 20} MB"
 
 
 class Line(NamedTuple):
-    """``number`` 1-based;  ``text`` with its line end, what was undecodable replaced;  ``error`` Chinese, or ""."""
+    """One line.
+
+    Attributes:
+        number: From 1 on.
+        text: With its line end; what could not be decoded is replaced.
+        error: Why it cannot be used (Chinese), or "".
+    """
 
     number: int
     text: str
     error: str
 
 
+# ── one pass over the bytes ───────────────────────────────────────────────────────────────────────────────────────
+
+
 @dataclass(frozen=True)
-class Encoding:
-    """codec  Python's name;  name  the user's;  bom  bytes to skip;  lines  at most so many lines in the file."""
+class Survey:
+    """What one pass over a file's bytes tells.
 
-    codec: str
-    name: str
-    bom: int
+    Attributes:
+        encoding: Of a text file; of any other it means nothing.
+        lines: The file has at most so many lines.
+        sha256: Of the bytes, in hex.
+    """
+
+    encoding: Encoding
     lines: int
+    sha256: str
 
 
-UTF8 = Encoding("utf-8", "UTF-8", 0, 2**63)  # of a stream, whose length nobody knows
+MAX_SURVEYS = 4096  # files whose survey is remembered
+_surveys: dict[tuple[str, int, int, int, int, int], Survey] = {}
 
 
-def find_encoding(path: Path) -> Encoding:
-    """BOM; strict UTF-8; UTF-16 by its zero bytes; else what most lines are in: UTF-8 or GB18030.
+def survey(path: Path) -> Survey:
+    """Read a file once for all that must be known before its rows are read.
 
-    One pass over the file, and a second one where it is neither pure UTF-8 nor UTF-16. Raises OSError.
+    The result is remembered while the file stays as it is, so that every further open of it costs nothing. A second
+    pass is made only over a text that is neither UTF-8 nor UTF-16.
+
+    Args:
+        path: A plain file of any format.
+
+    Returns:
+        Encoding, number of lines and SHA-256.
+
+    Raises:
+        OSError: The file cannot be read.
     """
+    key = _state(path, path.stat())
+    if key in _surveys:
+        return _surveys[key]
+    began = time.time_ns()
     with path.open("rb") as stream:
-        head = stream.read(400)
-        stream.seek(0)
-        strict, newlines = _scan(stream)
-        bom, codec, name = next((b for b in _BOMS if head.startswith(b[0])), (b"", "", ""))
-        if codec:
-            return Encoding(codec, name, len(bom), newlines + 1)
-        if wide := _utf16(head, strict):
-            return Encoding(wide, "UTF-16（无 BOM）", 0, newlines + 1)
-        if not strict:
-            stream.seek(0)
-            if _mostly_gb18030(stream):
-                return Encoding("gb18030", "GB18030", 0, newlines + 1)
-    return Encoding("utf-8", "UTF-8", 0, newlines + 1)
+        before = os.fstat(stream.fileno())
+        result = _read_through(stream)
+        key = _state(path, before)
+        if key == _state(path, os.fstat(stream.fileno())) and _is_settled(before.st_mtime_ns, began):
+            while len(_surveys) >= MAX_SURVEYS:
+                _surveys.pop(next(iter(_surveys)), None)
+            _surveys[key] = result
+    return result
 
 
-def _scan(stream: IO[bytes]) -> tuple[bool, int]:
-    """Is all of it UTF-8, and how many newline bytes has it?"""
-    decoder, strict, newlines = codecs.getincrementaldecoder("utf-8")(), True, 0
-    while chunk := stream.read(_CHUNK):
-        newlines += chunk.count(b"\n")
-        if strict:
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError:
-                strict = False
+def _state(path: Path, stat: os.stat_result) -> tuple[str, int, int, int, int, int]:
+    """What is another after any change of the file, and for any other file."""
+    return str(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _is_settled(modified: int, now: int) -> bool:
+    """Whether another change of the file would show: clocks of file systems tick, and two changes within one tick
+    have the same time. Times in ns."""
+    tick = 2_000_000_000 if modified % 1_000_000_000 == 0 else 50_000_000  # some count in (two) whole seconds
+    return now - modified > tick
+
+
+def _read_through(stream: IO[bytes]) -> Survey:
+    decoder, is_utf8 = codecs.getincrementaldecoder("utf-8")(), True
+    digest, newlines, head = hashlib.sha256(), 0, b""
+    while piece := stream.read(_PIECE):
+        head = head or piece[:HEAD]
+        digest.update(piece)
+        newlines += piece.count(b"\n")
+        is_utf8 = is_utf8 and _goes_on(decoder, piece)
+    is_utf8 = is_utf8 and _goes_on(decoder, b"", final=True)
+    return Survey(find_encoding(stream, head, is_utf8=is_utf8), newlines + 1, digest.hexdigest())
+
+
+def _goes_on(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = False) -> bool:
     try:
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        strict = False
-    return strict, newlines
-
-
-def _utf16(head: bytes, is_utf8: bool) -> str:
-    """The codec when the zero bytes say UTF-16 without a BOM: ASCII separators and digits have a zero half there.
-
-    Zeros that begin after the first line, or are few in what is UTF-8, are stray NUL bytes.
-    """
-    odd, even = head[1::2].count(0), head[0::2].count(0)
-    if odd + even < 2 or (odd and even) or (is_utf8 and odd + even < 0.4 * len(head)):
-        return ""
-    if b"\n" in head and head.index(0) > head.index(b"\n") + 1:
-        return ""
-    return "utf-16-le" if odd else "utf-16-be"
-
-
-def _mostly_gb18030(stream: IO[bytes]) -> bool:
-    """Are there more lines in GB18030 than lines in UTF-8? ASCII lines and broken ones say nothing."""
-    utf8 = gb = 0
-    for raw, whole in _raw_lines(stream):
-        if raw.isascii() or not whole:
-            continue
-        if _is_utf8(raw):
-            utf8 += 1
-        else:
-            gb += _decodes(raw, "gb18030")
-    return gb > utf8
-
-
-def _is_utf8(raw: bytes) -> bool:
-    """UTF-8 with wide characters, and not by chance: common Chinese in GB2312 can be valid UTF-8 when it is short."""
-    try:
-        return bool(_WIDE.search(raw.decode("utf-8"))) and not _decodes(raw, "gb2312")
-    except UnicodeDecodeError:
-        return False
-
-
-def _decodes(raw: bytes, codec: str) -> bool:
-    try:
-        raw.decode(codec)
+        decoder.decode(piece, final)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _raw_lines(stream: Any) -> Iterator[tuple[Any, bool]]:
-    """(line, True), or (its beginning, False) where it is longer than MAX_LINE; the rest is read and forgotten."""
-    while raw := stream.readline(MAX_LINE + 1):
-        whole, rest = len(raw) <= MAX_LINE, raw
-        while not whole and rest and rest[-1:] not in ("\n", b"\n"):
-            rest = stream.readline(_CHUNK)
-        yield raw, whole
+# ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def read_lines(stream: IO[bytes], encoding: Encoding) -> Iterator[Line]:
-    """Every line of ``stream`` (at its start). Raises OSError."""
+    """Read every line of a file, wherever ``stream`` stands.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     stream.seek(encoding.bom)
     if encoding.codec.startswith("utf-16"):
         return _utf16_lines(stream, encoding)
     return _byte_lines(stream, encoding)
 
 
+def pipe_lines(stream: IO[bytes]) -> Iterator[Line]:
+    """Read every line of a UTF-8 stream that cannot be rewound, as it comes.
+
+    Raises:
+        OSError: The stream cannot be read.
+    """
+    return _byte_lines(_Pipe(stream), UTF8)
+
+
+class _Bytes(Readable[bytes], Protocol):
+    """What reading lines of bytes uses of a stream."""
+
+    def tell(self) -> int: ...
+
+
 class _Pipe:
-    """What reading lines uses of a stream, for one that cannot be asked where it is; a BOM is left out."""
+    """A stream that cannot be asked where it is; a BOM is left out."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._position = stream, 0
 
-    def readline(self, limit: int) -> bytes:
+    def readline(self, limit: int = -1, /) -> bytes:
         raw = self._stream.readline(limit)
         if not self._position:
             raw = raw.removeprefix(codecs.BOM_UTF8) or (raw and b"\n")
@@ -156,25 +169,16 @@ class _Pipe:
         return self._position
 
 
-def pipe_lines(stream: IO[bytes]) -> Iterator[Line]:
-    """Every line of a UTF-8 stream that cannot be rewound, as it comes. Raises OSError."""
-    pipe: Any = _Pipe(stream)
-    return _byte_lines(pipe, UTF8)
-
-
-_TOO_LONG = f"一行太长：超过 {MAX_LINE >> 20} MB"
-
-
-def _byte_lines(stream: IO[bytes], encoding: Encoding) -> Iterator[Line]:
+def _byte_lines(stream: _Bytes, encoding: Encoding) -> Iterator[Line]:
     codec, offset, error = encoding.codec, encoding.bom, ""
-    for number, (raw, whole) in enumerate(_raw_lines(stream), start=1):
+    for number, (raw, whole) in enumerate(raw_lines(stream), start=1):
         if not whole:
             yield Line(number, "", f"{_TOO_LONG}（第 {number} 行）")
             offset = stream.tell()
             continue
         try:
             text, error = raw.decode(codec), ""
-            if codec == "gb18030" and not raw.isascii() and _is_utf8(raw):
+            if codec == "gb18030" and not raw.isascii() and is_utf8_line(raw):
                 error = f"像是 UTF-8，不是 {encoding.name}：第 {number} 行、第 {offset} 字节起"
         except UnicodeDecodeError as bad:
             text = raw.decode(codec, "replace")
@@ -197,7 +201,7 @@ codecs.register_error("zhsenti.mark", _mark)
 def _utf16_lines(stream: IO[bytes], encoding: Encoding) -> Iterator[Line]:
     reader = io.TextIOWrapper(stream, encoding.codec, errors="zhsenti.mark", newline="\n")
     try:
-        for number, (text, whole) in enumerate(_raw_lines(reader), start=1):
+        for number, (text, whole) in enumerate(raw_lines(reader), start=1):
             if not whole:
                 yield Line(number, "", f"{_TOO_LONG}（第 {number} 行）")
             elif _SURROGATE.search(text):

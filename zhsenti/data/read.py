@@ -6,21 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from zhsenti.core.errors import DataError
+from zhsenti.data.excel import read_excel
 from zhsenti.data.faults import Faults
-from zhsenti.data.formats import (
-    Content,
-    Row,
-    read_csv,
-    read_excel,
-    read_json,
-    read_jsonl,
-    read_parquet,
-    read_tsv,
-    union_of_keys,
-)
+from zhsenti.data.formats import Content, Row, read_csv, read_json, read_jsonl, read_tsv, union_of_keys
+from zhsenti.data.parquet import read_parquet
 from zhsenti.data.sniff import check_content, unreadable
 from zhsenti.data.text import cell_text, text_fault
 
@@ -35,46 +27,40 @@ READERS: dict[str, Callable[[Path], Content]] = {
 }
 SUFFIXES = tuple(READERS)
 MAX_HELD_ROWS = 5_000_000  # of those who keep all rows: training, audit
+# What columns are commonly called, lower-cased; the first name that a file has is taken.
+# fmt: off
 TEXT_NAMES = [
-    "text",
-    "text_a",
-    "review",
-    "sentence",
-    "content",
-    "comment",
-    "comments",
-    "body",
-    "文本",
-    "评论",
-    "内容",
-    "评价",
-    "正文",
-    "句子",
-    "评论内容",
-    "评价内容",
-    "text_content",
+    "text", "text_a", "review", "sentence", "content", "comment", "comments", "body",
+    "文本", "评论", "内容", "评价", "正文", "句子", "评论内容", "评价内容", "text_content",
 ]
 LABEL_NAMES = [
-    "label",
-    "labels",
-    "sentiment",
-    "polarity",
-    "class",
-    "target",
-    "标签",
-    "情感",
-    "类别",
-    "情感倾向",
-    "情感标签",
-    "极性",
+    "label", "labels", "sentiment", "polarity", "class", "target",
+    "标签", "情感", "类别", "情感倾向", "情感标签", "极性",
 ]
 ASPECT_NAMES = ["aspect", "target_aspect", "方面", "维度"]
+# fmt: on
+Key = int | str  # of a cell in ``Row.values``: a column's index, or a JSON object's key
 
 
 def find_column(
     path: Path, columns: Sequence[str], given: str | None, names: Iterable[str], what: str, flag: str
 ) -> int:
-    """Index of the column called ``given``, or of the first common name. Raises DataError listing the columns."""
+    """Find a column by its name, whatever its case.
+
+    Args:
+        path: The file, for the message.
+        columns: The columns' names.
+        given: The name that the user gave, if any.
+        names: Common names, lower-cased, tried in order where none was given.
+        what: What the column holds (Chinese: 文本, 标签, …), for the message.
+        flag: The flag that names it.
+
+    Returns:
+        The column's index.
+
+    Raises:
+        DataError: There is none, or two of that name; the message lists the columns.
+    """
     folded = [str(name).strip().lower() for name in columns]
     doubled = sorted({name for name in folded if folded.count(name) > 1})
     wanted = [given.strip().lower()] if given else list(names)
@@ -98,40 +84,66 @@ def find_column(
 
 @dataclass
 class Source:
-    """A table whose rows are read as they are asked for, once."""
+    """A table whose rows are read as they are asked for, once.
+
+    Attributes:
+        path: The file; of standard input a name with the ending of its format.
+        content: What the format's reader gave.
+        rows: All rows, among them those that cannot be read.
+        first_error: Why the first row cannot be read (Chinese), or "".
+    """
 
     path: Path
     content: Content
     rows: Iterator[Row]
     first_error: str
 
-    def column(self, given: str | None, names: Iterable[str], what: str, flag: str) -> Any:
-        """Key into ``Row.values`` of the column called ``given``, or of the first common name. Raises DataError."""
-        names = list(names)
-        try:
-            return self._key(find_column(self.path, self.content.columns, given, names, what, flag))
-        except DataError as error:
-            if self.content.keys is None:
-                if self.content.columns:
-                    raise
-                raise DataError(error.problem, expected=error.expected, found=self.first_error) from None
-        # The first object of a JSONL file need not have every key, and may not be one.
-        self.content.columns[:] = self.content.keys()
-        try:
-            return self._key(find_column(self.path, self.content.columns, given, names, what, flag))
-        except DataError as error:
-            if self.content.columns:
-                raise
-            raise DataError(error.problem, expected=error.expected, found=self.first_error) from None
+    def column(self, given: str | None, names: Iterable[str], what: str, flag: str) -> Key:
+        """Find a column; the arguments are those of ``find_column``.
 
-    def _key(self, index: int) -> Any:
+        Returns:
+            The key into ``Row.values``.
+
+        Raises:
+            DataError: There is none, or two of that name; the message lists the columns.
+        """
+        names, content = list(names), self.content
+        try:
+            return self._key(find_column(self.path, content.columns, given, names, what, flag))
+        except DataError as error:
+            if content.keys is None:
+                self._raise(error)
+        # The first object of a JSONL file need not have every key, and may not be one.
+        content.columns[:] = content.keys()
+        try:
+            return self._key(find_column(self.path, content.columns, given, names, what, flag))
+        except DataError as error:
+            self._raise(error)
+
+    def _raise(self, error: DataError) -> NoReturn:
+        """Where there are no columns at all, the first row says more than their list would."""
+        if self.content.columns:
+            raise error
+        raise DataError(error.problem, expected=error.expected, found=self.first_error) from None
+
+    def _key(self, index: int) -> Key:
         return self.content.columns[index] if self.path.suffix.lower() in (".json", ".jsonl") else index
 
-    def name(self, key: Any) -> str:
+    def name(self, key: Key) -> str:
+        """The name of the column whose key ``column`` returned."""
         return key if isinstance(key, str) else self.content.columns[key]
 
-    def cell(self, row: Row, key: Any, what: str) -> tuple[str, str]:
-        """(what stands there, "") or ("", why nothing does), with ``what`` (文本, 标签, 方面) in the reason."""
+    def cell(self, row: Row, key: Key, what: str) -> tuple[str, str]:
+        """Read one cell as text.
+
+        Args:
+            row: A row that could be read.
+            key: The column's, from ``column``.
+            what: What the column holds (Chinese: 文本, 标签, 方面), for the reason.
+
+        Returns:
+            (what stands there, ""), or ("", why nothing does).
+        """
         value = row.values[key]
         if isinstance(value, (dict, list)):
             return "", f"{what}不是文字：是一个{'对象' if isinstance(value, dict) else '数组'}"
@@ -143,19 +155,27 @@ class Source:
         text = cell_text(value)
         if text.strip():
             return text, ""
-        for top, bottom, left, right, name in self.content.merged:
-            if row.line and top <= row.line <= bottom and left <= key <= right:
-                return "", f"{what}是空的：在合并单元格 {name} 里，只有左上角有值"
+        for area in self.content.merged:
+            if area.holds(row.line, key):
+                return "", f"{what}是空的：在合并单元格 {area.name} 里，只有左上角有值"
         return "", f"{what}是空的"
 
-    def text(self, row: Row, key: Any) -> tuple[str, str]:
-        """(the text to be read by a model, "") or ("", why it cannot be): every door refuses the same texts."""
+    def text(self, row: Row, key: Key) -> tuple[str, str]:
+        """Read one cell as a text for a model.
+
+        Returns:
+            (the text, ""), or ("", why no door takes it: see ``data.text``).
+        """
         text, error = self.cell(row, key, "文本")
         error = error or text_fault(text)
         return ("", error) if error else (text, "")
 
     def held(self) -> Iterator[Row]:
-        """The rows, for those who keep them all. Raises DataError before too many of them fill the memory."""
+        """The rows, for those who keep them all.
+
+        Raises:
+            DataError: There are more than ``MAX_HELD_ROWS``, which is said before they fill the memory.
+        """
         if self.content.most > MAX_HELD_ROWS:
             counted = open_rows(self.path).rows
             if sum(1 for _ in islice(counted, MAX_HELD_ROWS + 1)) > MAX_HELD_ROWS:
@@ -168,9 +188,10 @@ class Source:
 
 
 def open_rows(path: Path) -> Source:
-    """One file by its ending, as a stream of rows; a row that cannot be read carries its reason.
+    """Open a file, by its ending, as a stream of rows; a row that cannot be read carries its reason.
 
-    Raises DataError, at once or while rows are read, for what concerns the file as a whole.
+    Raises:
+        DataError: The file as a whole cannot be used; at once, or while rows are read.
     """
     check_content(path)
     suffix = path.suffix.lower()
@@ -196,7 +217,14 @@ def _readable(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
 
 @dataclass
 class Table:
-    """columns  in file order;  rows  as read, one list a data row;  notes  Chinese lines for the user."""
+    """A whole file.
+
+    Attributes:
+        path: The file.
+        columns: Their names in the order of the file.
+        rows: The cells as they were read, one sequence a data row.
+        notes: Chinese lines for the user.
+    """
 
     path: Path
     columns: list[str]
@@ -204,12 +232,16 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def column(self, given: str | None, names: Iterable[str], what: str, flag: str) -> int:
-        """Index of the column called ``given``, or of the first common name. Raises DataError listing the columns."""
+        """The index of a column; arguments and errors are those of ``find_column``."""
         return find_column(self.path, self.columns, given, list(names), what, flag)
 
 
 def read_table(path: Path) -> Table:
-    """A whole file. Raises DataError as ``open_rows`` does, and one that lists the rows that cannot be read."""
+    """Read a whole file.
+
+    Raises:
+        DataError: As ``open_rows``; or there are rows that cannot be read, which the message lists.
+    """
     source = open_rows(path)
     rows, faults = [], Faults(path)
     for row in source.held():

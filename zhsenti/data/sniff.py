@@ -22,7 +22,8 @@ _REASONS = {
     errno.EIO: "磁盘读取出错",
 }
 _KINDS = ((stat.S_ISFIFO, "管道（FIFO）"), (stat.S_ISSOCK, "套接字"), (stat.S_ISCHR, "设备"), (stat.S_ISBLK, "设备"))
-# First bytes, what the file is, what to do. Zip is looked into: a workbook is one.
+_ZIP = b"PK\x03\x04"
+# First bytes, what the file is, what to do. A zip file is looked into: a workbook is one.
 _MAGIC = (
     (b"\x1f\x8b", "gzip 压缩文件", "先解压：gzip -dk 文件，再给出里面的文件。"),
     (b"BZh", "bzip2 压缩文件", "先解压，再给出里面的文件。"),
@@ -42,14 +43,17 @@ _EXPECTED = {"Parquet 文件": (".parquet",), "旧版 Office 文件": (".xls", "
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """The Chinese message for what the operating system said."""
+    """The Chinese message for what the operating system said of a file or folder."""
     found = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return DataError(f"读不了 {path}", found=found, todo="检查路径和权限。")
 
 
 def is_folder(path: Path) -> bool:
-    """Folder (True) or plain file (False). Raises DataError for anything else; nothing is opened, so a FIFO cannot
-    block."""
+    """Tell a folder (True) from a plain file (False). Nothing is opened, so a FIFO cannot block.
+
+    Raises:
+        DataError: There is nothing, or something else such as a pipe or a device.
+    """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: NUL in a path
@@ -69,7 +73,11 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Its entries by name. Raises DataError when they cannot be listed."""
+    """The entries of a folder by name.
+
+    Raises:
+        DataError: They cannot be listed.
+    """
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -77,8 +85,11 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def check_content(path: Path) -> None:
-    """Raises DataError when ``path`` is no plain file, is empty, or is by its first bytes another kind than its name
-    says."""
+    """Refuse what is no table by its first bytes.
+
+    Raises:
+        DataError: ``path`` is no plain file, is empty, or is of another kind than its name says.
+    """
     if is_folder(path):
         raise DataError(f"{path} 是文件夹，这里要一个文件", todo="给出里面的文件。")
     try:
@@ -96,7 +107,7 @@ def check_content(path: Path) -> None:
 
 def _kind(path: Path, head: bytes) -> tuple[str, str]:
     """What the first bytes are, and what to do; empty for text and for what is not known."""
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_ZIP):
         try:
             with zipfile.ZipFile(path) as book:
                 names = book.namelist()
@@ -110,8 +121,21 @@ def _kind(path: Path, head: bytes) -> tuple[str, str]:
     return next(((kind, todo) for magic, kind, todo in _MAGIC if head.startswith(magic)), ("", ""))
 
 
+def is_packed(head: bytes) -> bool:
+    """Whether the first bytes are those of a format that is no text: an archive, a workbook, Parquet, a picture."""
+    return head.startswith((_ZIP, *(magic for magic, _, _ in _MAGIC)))
+
+
 def check_whole(path: Path, what: str) -> None:
-    """Raises DataError when a file that must be read whole is absurdly large, packed or unpacked."""
+    """Refuse a file that must be read whole and is absurdly large, packed or unpacked.
+
+    Args:
+        path: The file.
+        what: What to call it in the message (Chinese).
+
+    Raises:
+        DataError: It is larger than ``MAX_WHOLE``, or ``MAX_UNPACKED`` once unzipped.
+    """
     size, limit = path.stat().st_size, MAX_WHOLE
     if size <= limit:
         with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as book:  # its reader says what is wrong

@@ -11,8 +11,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled review. ``row`` is its 1-based data row in the source, the header not counted; ``extra`` holds
-    columns that were asked to be kept, as (name, value)."""
+    """One labelled review.
+
+    Attributes:
+        text: The review.
+        label: Index of its class in the task's labels.
+        aspect: What it is asked about; None where the task has no aspects.
+        row: Its data row in the source, from 1 on; the header is not counted.
+        extra: Columns that were asked to be kept, as (name, value).
+    """
 
     text: str
     label: int
@@ -27,7 +34,7 @@ class Example:
 
 
 def normalise(text: str) -> str:
-    """Identity of a text: width-folded (NFKC), lower-cased, without spaces, punctuation and symbols.
+    """The identity of a text: width-folded (NFKC), lower-cased, without spaces, punctuation and symbols.
 
     A text that is nothing but those (emoji, "！！！") keeps its folded form, or all such texts would be one.
     """
@@ -38,8 +45,16 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """name  a value ``--dataset`` accepts;  source  where it came from (Chinese);  sha256  of all rows, however
-    they are ordered and cut;  notes  Chinese lines for the user.
+    """The three parts of a data set.
+
+    Attributes:
+        name: A value that ``--dataset`` accepts.
+        source: Where it came from (Chinese).
+        train: Rows to train on.
+        dev: Rows to choose by: checkpoints, temperature.
+        test: Rows to measure on.
+        sha256: Of all rows, however they are ordered and cut; "" until ``sources.report`` has counted them.
+        notes: Chinese lines for the user.
     """
 
     name: str
@@ -51,7 +66,7 @@ class DatasetSplits:
     notes: list[str] = field(default_factory=list)
 
     def leak_free(self) -> list[bool]:
-        """For every test row: is its normalised text absent from train? (dev fits no weights and is not counted)"""
+        """Whether each test row's normalised text is absent from train; dev fits no weights and is not counted."""
         seen = {normalise(example.text) for example in self.train}
         return [normalise(example.text) not in seen for example in self.test]
 
@@ -59,9 +74,18 @@ class DatasetSplits:
 def stratified_split(
     examples: Sequence[Example], seed: int, dev_share: float = 0.1, test_share: float = 0.1
 ) -> tuple[list[Example], list[Example], list[Example]]:
-    """Train, dev and test in source order. Rows with the same normalised text go to the same split, whole.
+    """Cut rows in three. Rows with the same normalised text go to the same split, whole.
 
-    Groups are stratified by the label of their first row; the result is a function of the rows and the seed.
+    Groups of such rows are stratified by the label of their first row.
+
+    Args:
+        examples: The rows.
+        seed: The result is a function of the rows and the seed.
+        dev_share: Of all rows, from 0 to 1.
+        test_share: Of all rows, from 0 to 1.
+
+    Returns:
+        Train, dev and test, each in the order of the source.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, example in enumerate(examples):
@@ -77,16 +101,16 @@ def stratified_split(
         rows = sum(map(len, pool))
         quota = {"dev": rows * dev_share, "test": rows * test_share}
         for group in pool:
-            where = next((name for name, left in quota.items() if left >= 0.5), "train")
-            if where != "train":
-                quota[where] -= len(group)
-            chosen[where] += group
+            split = next((name for name, left in quota.items() if left >= 0.5), "train")
+            if split != "train":
+                quota[split] -= len(group)
+            chosen[split] += group
     train, dev, test = ([examples[i] for i in sorted(chosen[name])] for name in ("train", "dev", "test"))
     return train, dev, test
 
 
 def sample(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
-    """At most ``limit`` rows (0: all) with the labels in their original shares, in the original order."""
+    """Draw at most ``limit`` rows (0: all) with the labels in their original shares, in the original order."""
     if not limit or limit >= len(examples):
         return list(examples)
     by_label: dict[int, list[int]] = defaultdict(list)

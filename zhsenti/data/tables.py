@@ -6,17 +6,14 @@ import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from zhsenti.core.files import replacing
-
-__all__ = ["csv_safe", "write_csv"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_safe(value: Any) -> Any:
-    """``value`` as a cell: text that a spreadsheet would run gets a leading ', None is empty, numbers stay numbers.
+def csv_safe(value: object) -> object:
+    """A value as a cell: text that a spreadsheet would run gets a leading ', None is empty, numbers stay numbers.
 
     Spreadsheets look past leading white space, and read full-width ＝ ＋ － ＠ as the half-width ones.
     """
@@ -29,8 +26,17 @@ def csv_safe(value: Any) -> Any:
     return f"'{text}" if start in _FORMULA and start else text
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """UTF-8 with BOM, as Excel expects."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whole or not at all, in UTF-8 with a BOM, as Excel expects.
+
+    Args:
+        path: The file; missing folders are made.
+        columns: The header.
+        rows: Cells of any type; see ``csv_safe``.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.writer(stream)

@@ -1,18 +1,61 @@
-"""What a usable text is, for every door: refused, suspicious, or fine; and cells as people see them."""
+"""What a usable text is. One rule for every door: files, ``--text``, ``--interactive``, the Python API, the service.
+
+A text is refused (``text_fault``), or read as it is. What is read may still look damaged (``suspicious``): that is
+reported and changes nothing.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from typing import Any
 
 MAX_TEXT = 1_000_000  # characters
 
+
+# ── cells as people see them ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def cell_text(value: object) -> str:
+    """A cell as a person sees it: whole numbers without ``.0``, nothing for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def readable(text: str) -> str:
+    """Lone surrogates, which neither jieba nor a JSON file can hold, as "?", as in the prompt. Places stay the same."""
+    return text.encode("utf-8", "replace").decode()
+
+
+# ── refused ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
 # Categories Z (separators), Cc (control) and Cf (format) show nothing; so do these letters, marks and symbols.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+
+
+def text_fault(text: str) -> str:
+    """Why no door takes this text (Chinese), or ""."""
+    if not text.strip():
+        return "文本是空的"
+    if is_blank(text):
+        return "文本里只有看不见的字符"
+    if len(text) > MAX_TEXT:
+        return f"文本太长：{len(text):,} 字，上限 {MAX_TEXT // 10_000} 万字"
+    return "文本含 NUL 字符" if "\0" in text else ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing but white space, control, format and invisible characters."""
+    return all(c in _BLANKS or unicodedata.category(c) in ("Zs", "Zl", "Zp", "Cc", "Cf") for c in text)
+
+
+# ── suspicious ────────────────────────────────────────────────────────────────────────────────────────────────────
+
 # ZWJ and variation selectors belong to emoji, tags to flags: only a ZWJ that joins no emoji is suspicious.
-_CHECKS = (
+_SIGNS = (
     ("替换符 U+FFFD（已丢失的字）", re.compile("\ufffd")),
     ("控制字符", re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
     ("半个代理对", re.compile(r"[\ud800-\udfff]")),
@@ -34,22 +77,17 @@ _CHECKS = (
 )
 
 
-def is_blank(text: str) -> bool:
-    """Nothing but white space, control, format and invisible characters."""
-    return all(c in _BLANKS or unicodedata.category(c) in ("Zs", "Zl", "Zp", "Cc", "Cf") for c in text)
-
-
 def suspicious(text: str) -> list[str]:
-    """Chinese names of what is suspicious, with how often and the code points of single characters."""
-    found = []
-    for name, pattern in _CHECKS:
+    """Name what looks damaged (Chinese), with how often and the code points of single characters."""
+    signs = []
+    for name, pattern in _SIGNS:
         hits = pattern.findall(text)
         if hits:
             kinds = sorted({f"U+{ord(hit):04X}" if len(hit) == 1 else hit for hit in hits})
-            found.append(f"{name} ×{len(hits)}（{'、'.join(kinds[:4])}）")
-    if not found and _utf8_read_as_gbk(text):
-        found.append("乱码（UTF-8 被当作 GBK 读）")
-    return found
+            signs.append(f"{name} ×{len(hits)}（{'、'.join(kinds[:4])}）")
+    if not signs and _utf8_read_as_gbk(text):
+        signs.append("乱码（UTF-8 被当作 GBK 读）")
+    return signs
 
 
 def _utf8_read_as_gbk(text: str) -> bool:
@@ -61,28 +99,3 @@ def _utf8_read_as_gbk(text: str) -> bool:
     except UnicodeError:
         return False
     return sum("\u4e00" <= c <= "\u9fff" for c in meant) >= 2
-
-
-def text_fault(text: str) -> str:
-    """Why no door takes this text (Chinese), or ""."""
-    if not text.strip():
-        return "文本是空的"
-    if is_blank(text):
-        return "文本里只有看不见的字符"
-    if len(text) > MAX_TEXT:
-        return f"文本太长：{len(text):,} 字，上限 {MAX_TEXT // 10_000} 万字"
-    return "文本含 NUL 字符" if "\0" in text else ""
-
-
-def cell_text(value: Any) -> str:
-    """A cell as a person sees it: whole numbers without ``.0``, nothing for what is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def readable(text: str) -> str:
-    """Lone surrogates, which neither jieba nor a JSON file can hold, as "?", as in the prompt. Places stay the same."""
-    return text.encode("utf-8", "replace").decode()

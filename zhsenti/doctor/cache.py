@@ -97,8 +97,9 @@ def datasets() -> Iterator[Finding]:
 
 
 def _dataset(folder: Path) -> Finding:
-    from zhsenti.data.sources import CHNSENTICORP_ROWS
+    from zhsenti.data.registry import DATASETS
 
+    expected = DATASETS.load(folder.name).rows if folder.name in DATASETS else None
     name, rows, faults = f"缓存（{folder.name}）", {}, []
     for path in sorted(folder.glob("*.jsonl")):
         try:
@@ -107,8 +108,8 @@ def _dataset(folder: Path) -> Finding:
         except (OSError, ValueError, AttributeError) as error:
             faults.append(f"{path.name} 读不了（{first_line(error)}）")
     counted = "、".join(f"{split} {count:,}" for split, count in rows.items()) or "没有数据文件"
-    if folder.name == "ChnSentiCorp" and not faults and rows != CHNSENTICORP_ROWS:
-        wanted = "、".join(f"{split} {count:,}" for split, count in CHNSENTICORP_ROWS.items())
+    if expected and not faults and rows != expected:
+        wanted = "、".join(f"{split} {count:,}" for split, count in expected.items())
         faults.append(f"行数不对：{counted}（应为 {wanted}）")
     if faults:
         return Finding(name, PROBLEM, f"损坏：{'；'.join(faults)}", f"{_delete(folder)}（下次用到时重新取）")

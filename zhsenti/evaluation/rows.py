@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zhsenti.artifact import Manifest
 from zhsenti.core.errors import DataError, ZhsentiError
 from zhsenti.data.config import DataConfig
+from zhsenti.data.registry import dataset_of
 from zhsenti.data.text import readable
 from zhsenti.evaluation.config import EvalConfig
 
@@ -16,24 +17,6 @@ if TYPE_CHECKING:
     from zhsenti.data.split import DatasetSplits, Example
 
 LENGTHS = (20, 50, 100, 200)  # characters
-# Rows of ChnSentiCorp however the folder is called: as this project's data folder has them.
-CHNSENTICORP_SHA256 = ("14e0046a485507ae999ff9c138cb8c3cacded49bbdfa16cf8e7fe6438cc212a8",)
-# fmt: off
-DOMAINS = {
-    "酒店": (
-        "酒店", "宾馆", "旅馆", "饭店", "房间", "前台", "早餐", "入住", "服务员", "大堂", "携程", "星级", "房", "床",
-        "住",
-    ),
-    "电脑": (
-        "电脑", "笔记本", "本本", "机器", "机子", "屏幕", "显示器", "键盘", "鼠标", "触摸板", "电池", "系统", "显卡",
-        "硬盘", "内存", "光驱", "风扇", "散热", "驱动", "配置", "面板", "开机", "京东", "xp", "vista", "usb", "bios",
-    ),
-    "图书": (
-        "书", "作者", "阅读", "小说", "故事", "读", "出版", "翻译", "文字", "文笔", "内容", "情节", "主人公", "印刷",
-        "孩子", "宝宝", "当当",
-    ),
-}
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -115,8 +98,8 @@ def split_names(text: str) -> list[str]:
 def slice_values(splits: DatasetSplits, keep: Sequence[str]) -> dict[str, list[str]]:
     """For each slice column the value of every test row."""
     columns = {"文本长度（字）": [_length(row.text) for row in splits.test]}
-    if splits.name == "ChnSentiCorp" or splits.sha256 in CHNSENTICORP_SHA256:
-        columns["领域（按关键词判断）"] = [domain(row.text) for row in splits.test]
+    if dataset := dataset_of(splits):
+        columns |= {title: [value(row.text) for row in splits.test] for title, value in dataset.slices.items()}
     for k, name in enumerate(keep):
         columns[name] = [readable(row.extra[k][1]) for row in splits.test]
     return columns
@@ -129,17 +112,6 @@ def _length(text: str) -> str:
             return f"{low}–{high}"
         low = high + 1
     return f"{low} 以上"
-
-
-def domain(text: str) -> str:
-    """Hotel, laptop or book, whichever has the most of its words in the text; 不明 for none or a tie.
-
-    ChnSentiCorp was put together from reviews of these three and does not say which is which.
-    """
-    counts = {name: sum(text.lower().count(word) for word in words) for name, words in DOMAINS.items()}
-    best = max(counts.values())
-    winners = [name for name, count in counts.items() if count == best]
-    return winners[0] if best and len(winners) == 1 else "不明"
 
 
 def _load_training_data(manifest: Manifest, keep: Sequence[str] = ()) -> DatasetSplits:

@@ -15,7 +15,7 @@ from typing import Any
 from zhsenti.core.errors import DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.formats import Content, Row, delimited, json_lines
-from zhsenti.data.lines import UTF8, pipe_lines
+from zhsenti.data.lines import ENDLESS, pipe_lines
 from zhsenti.data.read import SUFFIXES, TEXT_NAMES, Source
 from zhsenti.data.sniff import is_folder, list_folder
 
@@ -92,13 +92,13 @@ def open_stdin(stream: Any, kind: str, text_column: str | None) -> tuple[Source,
     path, lines = Path(f"标准输入.{kind}"), pipe_lines(stream)
     if kind == "jsonl":
         rows = json_lines(lines)
-        content = Content([], rows, UTF8.lines)
+        content = Content([], rows, ENDLESS)
     elif kind == "text":
         held = (line for line in lines if line.error or line.text.strip())
         rows = (Row(n, line.number, [line.text.rstrip("\r\n")], line.error) for n, line in enumerate(held, start=1))
-        content = Content(["text"], rows, UTF8.lines)
+        content = Content(["text"], rows, ENDLESS)
     else:
-        content = delimited(path, lines, kind, UTF8.lines)
+        content = delimited(path, lines, kind, ENDLESS)
     head = list(islice(content.rows, 1))
     if not head:
         raise DataError("标准输入里没有数据行", found="、".join(content.columns)[:200])
