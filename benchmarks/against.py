@@ -53,11 +53,18 @@ DOORS = {
 VOLATILE = {"time", "date", "seconds", "prepare_seconds", "rows_per_second", "reviews_per_second", "estimated_seconds",
             "peak_memory_gb"}  # fmt: skip
 UNCOMPARED = {"report.html", "model_card.md"}  # the evaluation's JSONs again, with its date and speeds
-SEED = 42
+WEIGHTS, SEED = "adapter_model.safetensors", 42
 LIMIT_S, READY_S = 1800, 300  # a command that takes longer is killed; a service that takes longer has failed
 SETTINGS: dict[str, Any] = {
-    "format": 1,  # of what a step returns
-    "threads": 2,
+    "format": 2,  # of what a step returns
+    # The hash seed orders the adapter's ``target_modules``, a set, in its files.
+    "environment": {
+        "OMP_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+        "PYTHONHASHSEED": "0",
+        "COLUMNS": "80",
+        "WANDB_MODE": "disabled",
+    },
     "splits": {"train": 1200, "dev": 300, "test": 300},
     "train": ["--num_epochs", "1", "--logging_steps", "1", "--memory_budget", "6GB", "--seed", str(SEED)],
     "same_train": ["--max_train_samples", "128", "--max_dev_samples", "40", "--eval_steps", "4"],
@@ -93,8 +100,7 @@ class Checkout(NamedTuple):
 
     def start(self, command: list[str]) -> subprocess.Popen[bytes]:
         first = command[0] if command[0].startswith("-") else str(self.root / command[0])
-        env = {**os.environ, "PYTHONPATH": str(self.root), "COLUMNS": "80", "WANDB_MODE": "disabled",
-               **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(SETTINGS["threads"]))}  # fmt: skip
+        env = {**os.environ, **SETTINGS["environment"], "PYTHONPATH": str(self.root)}
         command = [sys.executable, first, *command[1:]]
         with (self.work / "stdout").open("wb") as out, (self.work / "stderr").open("wb") as err:
             return subprocess.Popen(command, cwd=self.work, env=env, stdout=out, stderr=err)
@@ -266,17 +272,26 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def trained(folder: Path) -> dict[str, Any]:
-    """The log since the run's last start or resumption, and the adapter (a mean a tensor, for the difference)."""
+    """What a run left: the log since it last began, the adapter, and the last checkpoint's files.
+
+    The adapter is the best step's, which may be an early one; the checkpoint's weights have seen every step. A mean of
+    each of its tensors is there to tell how far two runs are apart.
+    """
     from safetensors.numpy import load_file
 
-    log = read_lines(folder / "train_results.json")
+    log, last = read_lines(folder / "train_results.json"), checkpoints(folder)[-1]
     begins = max(n for n, line in enumerate(log) if line["event"] in ("start", "resume"))
-    tensors = load_file(folder / "lora_adapter/adapter_model.safetensors")
+    tensors = load_file(last / WEIGHTS)
     return {
         "curve": steady(log[begins:]),
-        "weights": {name: float(abs(tensor).mean()) for name, tensor in sorted(tensors.items())},
+        "means": {name: float(abs(tensor).mean()) for name, tensor in sorted(tensors.items())},
         "adapter": contents(folder / "lora_adapter"),
+        last.name: {name: found for name, found in contents(last).items() if not name.endswith(".json")},
     }
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def train(code: Checkout, method: str, folder: str, *more: str) -> Done:
@@ -288,11 +303,11 @@ def resume(code: Checkout, method: str, kept: Path) -> dict[str, Any]:
     """``before``'s run, cut after its first checkpoint, goes on in this code."""
     folder = code.work / "half" / method
     shutil.copytree(kept / method, folder)
-    for path in [folder / "lora_adapter", *sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))[1:]]:
+    for path in [folder / "lora_adapter", *checkpoints(folder)[1:]]:
         shutil.rmtree(path)
     train(code, method, f"half/{method}", *SETTINGS["same_train"], "--resume_from_checkpoint", "auto")
-    weights = "lora_adapter/adapter_model.safetensors"
-    return {**trained(folder), "as_uninterrupted": sha256(folder / weights) == sha256(kept / method / weights)}
+    ends = {sha256(checkpoints(run)[-1] / WEIGHTS) for run in (folder, kept / method)}
+    return {**trained(folder), "as_uninterrupted": len(ends) == 1}
 
 
 def predict(code: Checkout, adapter: str, source: str, output: str) -> Done:
@@ -452,8 +467,9 @@ def figure(value: Any) -> str:
     """What a reader can hold on to: a run's last loss and accuracy, a number of rows, a hash."""
     if isinstance(value, dict) and "curve" in value:
         losses = [line["loss"] for line in value["curve"] if "loss" in line]
-        weights = value["adapter"]["adapter_model.safetensors"][:12]
-        return f"；{len(losses)} 步，损失 {losses[0]:.6f} → {losses[-1]:.6f}，权重 {weights}"
+        last = next(files[WEIGHTS] for name, files in value.items() if name.startswith("checkpoint-"))
+        both = f"适配器 {value['adapter'][WEIGHTS][:12]}，最后的检查点 {last[:12]}"
+        return f"；{len(losses)} 步，损失 {losses[0]:.6f} → {losses[-1]:.6f}，{both}"
     if isinstance(value, list):
         return f"；{len(value)} 行"
     return f"；{value[:12]}" if re.fullmatch(r"[0-9a-f]{64}", str(value)) else ""

@@ -47,11 +47,17 @@ class KeywordPredictor:
         self.after_call()
         return scores.astype(np.float32)
 
-    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list:
+    def predict_batch(
+        self,
+        texts: Sequence[str],
+        aspects: Sequence[str] | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> list:
         from zhsenti.prediction.predictor import Prediction
 
         results = []
-        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects)), strict=True):
+        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects, progress=progress)), strict=True):
             scores = {label: float(p) for label, p in zip(self.task.labels, row, strict=True)}
             best = max(scores, key=lambda label: scores[label])
             results.append(Prediction(best, scores[best], scores, len(text), False))

@@ -17,7 +17,7 @@ from zhsenti.core.errors import ConfigError, exit_on_error
 from zhsenti.core.flags import parse
 from zhsenti.evaluation.config import EvalConfig
 from zhsenti.methods import METHODS
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 from zhsenti.training.config import TrainConfig
 
@@ -154,7 +154,7 @@ def test_every_yaml_is_runnable_and_says_so():
 
 
 def test_config_defaults_are_valid():
-    for cls in (TrainConfig, InferenceConfig, EvalConfig):
+    for cls in (TrainConfig, PredictConfig, EvalConfig):
         parse(cls, [], "")
 
 

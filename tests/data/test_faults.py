@@ -23,7 +23,7 @@ from zhsenti.data.config import DataConfig
 from zhsenti.data.read import open_rows, read_table
 from zhsenti.data.sources import load_dataset
 from zhsenti.prediction.batch.job import predict_file
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ PLACE = re.compile(r"^(第 (\d+) 行(（数据行 \d+）)?|数据行 \d+)")
 def predict(path: Path, **changes) -> list[dict]:
     """Records in order; ``line`` is taken from the error of a row that could not be read, where it stands."""
     output = path.parent / f"{path.name}.scored.jsonl"
-    config = InferenceConfig(input=str(path), output=str(output), **changes)
+    config = PredictConfig(input=str(path), output=str(output), **changes)
     predict_file(config, SentimentTask(), KeywordPredictor)
     records = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     for number, record in enumerate(records, start=1):
@@ -313,7 +313,7 @@ def both_doors_say(path: Path, *parts: str) -> None:
             train(path, on_error=on_error)
         assert all(part in str(training.value) for part in parts), str(training.value)
     loaded, output = [], path.with_name("out.jsonl")
-    config = InferenceConfig(input=str(path), output=str(output))
+    config = PredictConfig(input=str(path), output=str(output))
     with pytest.raises(DataError) as prediction:
         predict_file(config, SentimentTask(), lambda: loaded.append(1))
     assert all(part in str(prediction.value) for part in parts), str(prediction.value)

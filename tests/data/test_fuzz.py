@@ -17,9 +17,9 @@ from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.read import open_rows, read_table
 from zhsenti.data.sources import load_dataset
-from zhsenti.prediction.batch import records
+from zhsenti.prediction.batch import windows
 from zhsenti.prediction.batch.outputs import json_writer
-from zhsenti.prediction.batch.records import Question
+from zhsenti.prediction.batch.windows import Question
 from zhsenti.task import SentimentTask
 
 pytestmark = pytest.mark.fuzz
@@ -164,7 +164,7 @@ def test_a_prompt_keeps_its_ends_whatever_the_text(encoder, text, aspect):
 class Exploding:
     """Labels a text by its length; any batch that holds 炸 raises."""
 
-    def predict_batch(self, texts, aspects=None):
+    def predict_batch(self, texts, aspects=None, *, progress=None):
         from zhsenti.prediction.predictor import Prediction
 
         if any("炸" in text for text in texts):
@@ -180,10 +180,10 @@ def test_every_row_has_its_record(rows, window):
     asked = [Question(text, None, error) for text, error in rows]
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "WINDOW_ROWS", window)
-        for some in records.windows(iter(asked)):
+        patch.setattr(windows, "WINDOW_ROWS", window)
+        for some in windows.windows(iter(asked)):
             assert len(some) <= window
-            results += records.score_window(Exploding(), some)
+            results += windows.score_window(Exploding(), some)
     for question, result in zip(asked, results, strict=True):
         if question.error or "炸" in question.text:
             assert result == (None, None, question.error or "预测失败：RuntimeError 炸了")

@@ -1,4 +1,4 @@
-"""What a judgement hangs on: take out one clause or one Chinese word, score again, and see how far the label falls.
+"""What a judgement hangs on: leave out one clause or one Chinese word, score again, and see how far the label falls.
 
 Occlusion (Zeiler & Fergus 2014) of stretches of text, or leave-one-out (Li, Monroe & Jurafsky 2016). Units are clauses
 and words as a reader sees them, not the model's BPE pieces. With k the predicted label and x the text,
@@ -19,15 +19,15 @@ from itertools import pairwise
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from zhsenti.data.text import readable
+from zhsenti.data.text import is_blank, readable
 from zhsenti.prediction.temperature import LOG_FLOOR
 
 MAX_CLAUSES = 48  # units of either kind that are scored: what one explanation may cost, however long the text
 MAX_WORDS = 48
 NOTHING = "…"  # what is scored for a text of which nothing is left: predictors refuse blank ones
 
-Span = tuple[int, int]
-Score = Callable[[Sequence[str], "Sequence[str] | None"], np.ndarray]
+Span = tuple[int, int]  # start and end in characters
+Score = Callable[[Sequence[str], "Sequence[str] | None"], np.ndarray]  # texts, aspects -> log-probabilities (N, C)
 
 # A clause ends after these marks, their closing quotes and spaces. A comma or point between digits does not end one,
 # a space does between two Han characters, where people write it instead of a mark.
@@ -37,7 +37,14 @@ _CLAUSE_END = re.compile(
 
 
 class Unit(BaseModel):
-    """A stretch text[start:end]; ``effect``: log-odds of the predicted label that go when it is taken out."""
+    """A stretch of the text.
+
+    Attributes:
+        start: Its first character.
+        end: The character behind its last one.
+        text: text[start:end].
+        effect: By how much the log-odds of the predicted label fall when it is left out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +55,12 @@ class Unit(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Clauses and words in text order. Of a long text ``words`` are those of its most influential clauses only."""
+    """The units of one text and their effects.
+
+    Attributes:
+        clauses: In text order.
+        words: In text order; of a long text those of its most influential clauses only.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,21 +70,34 @@ class Explanation(BaseModel):
 
 @dataclass(frozen=True)
 class Variants:
-    """``texts[i]`` is ``text`` without ``spans[i]``."""
+    """One text without one unit, for each of its units.
+
+    Attributes:
+        text: The whole text.
+        spans: The units.
+    """
 
     text: str
     spans: list[Span]
 
     @property
     def texts(self) -> list[str]:
-        left = [self.text[:start] + self.text[end:] for start, end in self.spans]
-        return [text if text.strip() else NOTHING for text in left]
+        """``texts[i]`` is ``text`` without ``spans[i]``."""
+        rests = [self.text[:start] + self.text[end:] for start, end in self.spans]
+        return [NOTHING if is_blank(rest) else rest for rest in rests]
 
 
 def explain(text: str, score: Score, aspect: str | None = None, *, predicted: int | None = None) -> Explanation:
-    """Both levels for one text, in two calls of ``score(texts, aspects)`` -> class log-probabilities (N, C).
+    """Explain one text, by its clauses and by its words.
 
-    ``predicted`` is the class whose log-odds are explained, the likeliest one if not given.
+    Args:
+        text: The text.
+        score: Class log-probabilities (N, C) of N texts and their aspects (None: the task has none). Called twice.
+        aspect: The aspect that the text is judged for.
+        predicted: Number of the label whose log-odds are explained; by default the likeliest one.
+
+    Returns:
+        Clauses and words with their effects.
     """
 
     def scored(texts: list[str]) -> np.ndarray:
@@ -96,7 +121,14 @@ def clause_variants(text: str) -> Variants:
 
 
 def word_variants(text: str, clause_units: Sequence[Unit], max_words: int = MAX_WORDS) -> Variants:
-    """The text without each of its words: all of them, or ``max_words`` from its most influential clauses on down."""
+    """The text without each of its words.
+
+    Args:
+        text: The text.
+        clause_units: Its clauses and their effects.
+        max_words: How many words at most. Of a longer text they are taken from its most influential clause, then from
+            the next one, and so on.
+    """
     spans = word_units(text)
     if len(spans) > max_words:
         ranked = sorted(clause_units, key=lambda unit: -abs(unit.effect))
@@ -106,7 +138,14 @@ def word_variants(text: str, clause_units: Sequence[Unit], max_words: int = MAX_
 
 
 def effects(variants: Variants, base: np.ndarray, without: np.ndarray, predicted: int) -> list[Unit]:
-    """``base`` (C,) scores the whole text, ``without`` (N, C) the variants; class log-probabilities both."""
+    """The units that were left out, with their effects.
+
+    Args:
+        variants: N variants of a text.
+        base: Class log-probabilities (C,) of the whole text.
+        without: Class log-probabilities (N, C) of the variants.
+        predicted: Number of the label whose log-odds are compared.
+    """
     if not variants.spans:
         return []
     fall = log_odds(base, predicted) - log_odds(without, predicted)
@@ -118,8 +157,15 @@ def effects(variants: Variants, base: np.ndarray, without: np.ndarray, predicted
 
 
 def log_odds(log_probs: np.ndarray, k: int) -> np.ndarray:
-    """log p_k − log(1 − p_k) of (..., C) in float64, with 1 − p_k as the other classes' sum: exact where p_k rounds to
-    1."""
+    """log p_k − log(1 − p_k), with 1 − p_k as the sum of the other classes: exact where p_k rounds to 1.
+
+    Args:
+        log_probs: Class log-probabilities (..., C).
+        k: Number of the class.
+
+    Returns:
+        Float64 (...).
+    """
     floored = np.maximum(np.asarray(log_probs, dtype=np.float64), LOG_FLOOR)
     return floored[..., k] - np.logaddexp.reduce(np.delete(floored, k, axis=-1), axis=-1)
 

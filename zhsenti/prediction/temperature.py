@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 LOG_FLOOR = -700.0  # stands for log 0: keeps differences of log-probabilities finite
 
 
-def scale(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """log softmax(log p / T), float64 (N, C). The likeliest label never changes."""
+def scale(log_probs: ArrayLike, temperature: float) -> np.ndarray:
+    """Divide log-probabilities by a temperature and normalise them again: log softmax(log p / T).
+
+    Args:
+        log_probs: Class log-probabilities (N, C).
+        temperature: T > 0; above 1 predictions get less confident. The likeliest label never changes.
+
+    Returns:
+        Float64 (N, C).
+    """
     scaled = np.maximum(np.asarray(log_probs, dtype=np.float64), LOG_FLOOR) / temperature
     return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Scored rows as files: the input's own columns, then what was found, one flat schema in every format."""
+"""Scored rows as files: the input's own columns, then the results, one flat schema in every format."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from zhsenti.core.files import remove, replacing
 from zhsenti.data.tables import csv_safe
 from zhsenti.data.text import cell_text
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx")
 EXCEL_ROWS = 1_048_575  # below the header
@@ -31,13 +35,18 @@ GUARDED = "个单元格以 = + - @ 开头，前面加了 '，免得表格软件�
 FLATTENED = "个单元格里的制表符或换行换成了空格（TSV 放不下）；要原样就用 .csv、.jsonl 或 .parquet"
 CUT = f"个单元格超过 Excel 的 {EXCEL_CHARACTERS:,} 字上限，截短了；要原样就用 .csv、.jsonl 或 .parquet"
 
-# write(names of the original cells, the cells, the added cells in ``added_names``'s order)
+# Takes the names of the original cells, these cells, and the added cells in the order of ``added_names``.
 Write = Callable[[Sequence[str], Sequence[Any], Sequence[Any]], None]
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?([eE][-+]?[0-9]+)?%?")
 
 
 def added_names(labels: Sequence[str], original: Sequence[str]) -> list[str]:
-    """label, confidence, score_…, truncated, error; predicted_… where the input has such a column already."""
+    """Names of the columns with the results: label, confidence, score_…, truncated, error.
+
+    Args:
+        labels: The task's, in order.
+        original: Names of the input's columns. What is among them already is called predicted_… instead.
+    """
     return _apart(["label", "confidence", *(f"score_{label}" for label in labels), "truncated", "error"], original)
 
 
@@ -65,11 +74,23 @@ def unique_names(columns: Sequence[str]) -> list[str]:
 
 @contextmanager
 def row_writer(
-    path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str], schema: Any = None
+    path: Path,
+    original: Sequence[str],
+    added: Sequence[str],
+    changed: Counter[str],
+    schema: pyarrow.Schema | None = None,
 ) -> Iterator[Write]:
     """A function that writes a row to ``path``, which appears whole when the block ends well.
 
-    schema  of the original columns where they come from Parquet (pyarrow);  changed  counts cells that were changed.
+    Args:
+        path: The file; its ending says the format.
+        original: Names of the input's columns.
+        added: Names of the columns with the results.
+        changed: Counts the cells that had to be changed, by what happened to them (Chinese).
+        schema: Of the original columns, where they come from Parquet.
+
+    Raises:
+        OSError: The file cannot be written; nothing is left of it.
     """
     suffix = path.suffix.lower()
     with replacing(path) as temporary:
@@ -87,28 +108,31 @@ def row_writer(
 
 
 def remove_unfinished(path: Path) -> None:
-    """What writers of ``path`` left beside it when they were killed. Call it where nobody else can be writing."""
+    """Remove what writers of ``path`` left beside it when they were killed; to be called while nobody writes it."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
             remove(left)
 
 
-def json_writer(stream: Any, added: Sequence[str]) -> Write:
-    """One object a line, each with its own row's names. Valid UTF-8 whatever the text: lone surrogates become "?"."""
+def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
+    """A function that writes a row to ``stream`` as one object on a line, with the names of that row.
 
+    The line is valid UTF-8 whatever the text: lone surrogates become "?".
+    """
     ours = frozenset(added)
 
-    def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
+    def write(names: Sequence[str], cells: Sequence[Any], results: Sequence[Any]) -> None:
         # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
         own = added if ours.isdisjoint(names) else _apart(added, names)
-        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, found, strict=True))}
+        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, results, strict=True))}
         line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
         stream.write(line.translate(_LINE_ENDS) + "\n")
 
     return write
 
 
-_LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}  # to some readers; JSON leaves them as they are
+# JSON leaves these characters as they are, but some readers of lines take them for line ends.
+_LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}
 
 
 def _plain(value: Any) -> Any:
@@ -161,12 +185,16 @@ def _text(
 
         rows = csv.writer(stream)
         put([*original, *added])
-        yield lambda names, cells, found: put([*map(_cell, cells), *(_cell(cell) for cell in found)])
+        yield lambda names, cells, results: put([*map(_cell, cells), *map(_cell, results)])
 
 
 @contextmanager
 def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str]) -> Iterator[Write]:
-    """Raises OSError, also where xlsxwriter has an error of its own for it."""
+    """A workbook written row by row.
+
+    Raises:
+        OSError: It cannot be written, also where xlsxwriter has an error of its own for that.
+    """
     import datetime
 
     import xlsxwriter
@@ -201,7 +229,7 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
     with parts:
         try:
             put([*original, *added])
-            yield lambda names, cells, found: put([*cells, *found])
+            yield lambda names, cells, results: put([*cells, *results])
         finally:
             try:
                 book.close()
@@ -210,7 +238,11 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
 
 
 def _as_os_error(error: Exception, path: Path) -> OSError:
-    """Ends the half-written zip archive of xlsxwriter now: at the interpreter's end it would fail again, out loud."""
+    """The OSError behind an error of xlsxwriter.
+
+    Also ends xlsxwriter's half-written zip archive, which its traceback keeps alive: at the interpreter's end it would
+    try to write again, fail again, and say so on standard error.
+    """
     cause = error.args[0] if error.args and isinstance(error.args[0], OSError) else OSError(None, str(error), str(path))
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
@@ -222,7 +254,9 @@ def _as_os_error(error: Exception, path: Path) -> OSError:
 
 
 @contextmanager
-def _parquet(path: Path, original: Sequence[str], added: Sequence[str], schema: Any) -> Iterator[Write]:
+def _parquet(
+    path: Path, original: Sequence[str], added: Sequence[str], schema: pyarrow.Schema | None
+) -> Iterator[Write]:
     import pyarrow
     import pyarrow.parquet
 
@@ -235,7 +269,7 @@ def _parquet(path: Path, original: Sequence[str], added: Sequence[str], schema: 
     waiting: list[list[Any]] = []
     characters = 0
 
-    def flush(file: Any) -> None:
+    def flush(file: pyarrow.parquet.ParquetWriter) -> None:
         nonlocal waiting, characters
         columns = [
             _array(list(column), field.type) for column, field in zip(zip(*waiting, strict=True), whole, strict=True)
@@ -245,10 +279,10 @@ def _parquet(path: Path, original: Sequence[str], added: Sequence[str], schema: 
 
     with pyarrow.parquet.ParquetWriter(path, whole, compression="zstd") as file:
 
-        def write(names: Sequence[str], cells: Sequence[Any], found: Sequence[Any]) -> None:
+        def write(names: Sequence[str], cells: Sequence[Any], results: Sequence[Any]) -> None:
             nonlocal characters
             own = list(cells) if schema is not None else [_cell(cell) for cell in cells]
-            waiting.append([*own, *found])
+            waiting.append([*own, *results])
             characters += sum(len(cell) for cell in own if isinstance(cell, str))
             if len(waiting) >= BUFFERED_ROWS or characters >= BUFFERED_CHARACTERS:
                 flush(file)
@@ -258,7 +292,7 @@ def _parquet(path: Path, original: Sequence[str], added: Sequence[str], schema: 
             flush(file)
 
 
-def _array(values: list[Any], kind: Any) -> Any:
+def _array(values: list[Any], kind: pyarrow.DataType) -> pyarrow.Array:
     import pyarrow
 
     if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):

@@ -8,6 +8,7 @@ either can go on with what the other left.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -17,88 +18,104 @@ from typing import TYPE_CHECKING, Any
 
 from zhsenti.core import errors
 from zhsenti.core.errors import ConfigError, ZhsentiError, first_line
-from zhsenti.prediction.batch.records import Question, score_window
-from zhsenti.prediction.batch.shards import Job, Shards, write_shard
+from zhsenti.prediction.batch.plan import Json
+from zhsenti.prediction.batch.shard_files import Shard, write_shard
+from zhsenti.prediction.batch.shards import Shards
+from zhsenti.prediction.batch.windows import BatchPredictor, Question, Window, score_window
 
 if TYPE_CHECKING:
-    from zhsenti.prediction.batch.records import BatchPredictor
+    from types import ModuleType
 
 PIECE_ROWS = 2048  # of a shard, about: small enough to keep all actors busy and to lose little, and few files
+Block = dict[str, Any]  # one row of Ray's: columns of one value each, in numpy arrays where they come in
+Fault = dict[str, Any]  # JSON
 
 
 def score(
-    job: Job, shards: Shards, load: Callable[[], BatchPredictor], address: str | None = None, num_actors: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Manifest lines of shards that are written, in the order they are done.
+    shards: Shards, load: Callable[[], BatchPredictor], address: str | None = None, num_actors: int = 0
+) -> Iterator[Shard]:
+    """Score what no shard holds yet. All nodes must see inputs, output and the model under the same paths.
 
-    address  of a running cluster, None to start one on this machine;  num_actors  0: one a GPU, without GPUs one a node
-    All nodes must see inputs, output and the model under the same paths.
-    Raises ConfigError without Ray or the cluster, and what the local engine raises.
+    Args:
+        shards: The job and its finished shards.
+        load: Makes a predictor; each actor calls it once.
+        address: Of a running cluster; None to start one on this machine.
+        num_actors: How many score at once; 0 for one a GPU, or one a node where there are no GPUs.
+
+    Yields:
+        Shards that are written, in the order in which they are done. They count once ``shards`` has them.
+
+    Raises:
+        ConfigError: Ray is not installed, or there is no cluster.
+        ZhsentiError: What an actor met: the first one's.
+        OSError: The same.
     """
     ray = _import_ray()
     with _cluster(ray, address):
-        actors, resources = _share(ray.nodes(), num_actors)
+        actors, resources = _resources(ray.nodes(), num_actors)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # a piece is a block: an actor that is free takes the next one
-        inputs = ray.data.from_items(
-            [{"file": file} for file in range(len(job.files))], override_num_blocks=len(job.files)
-        )
+        files = len(shards.job.files)
+        inputs = ray.data.from_items([{"file": file} for file in range(files)], override_num_blocks=files)
         # Reading waits most of the time, and must not wait for the cores that actors hold.
         pieces = inputs.map_batches(
-            _Read(job, shards), batch_size=1, batch_format="numpy", num_cpus=0, concurrency=max(2, actors)
+            _Read(shards), batch_size=1, batch_format="numpy", num_cpus=0, concurrency=max(2, actors)
         )
         done = pieces.map_batches(
             _Score,
-            fn_constructor_args=(job, shards, load),
+            fn_constructor_args=(shards, load),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors),
             **resources,
         )
         for row in done.iter_rows():
-            yield _line(json.loads(row["answer"]))
+            yield _shard(json.loads(row["answer"]))
 
 
 class _Read:
     """An input's windows that no shard holds, as pieces of about PIECE_ROWS consecutive rows."""
 
-    def __init__(self, job: Job, shards: Shards) -> None:
-        self.job, self.shards = job, shards
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def __call__(self, batch: Block) -> Iterator[Block]:
         (file,) = (int(number) for number in batch["file"])
-        start, held = 0, list[list[list[Any]]]()
+        piece: list[Window] = []
         rows = 0
         try:
-            for window in self.shards.pending([file]):
-                if held and (rows >= PIECE_ROWS or window.start != start + rows):
-                    yield _piece(file, start, held)
-                    held, rows = [], 0
-                if not held:
-                    start = window.start
-                held.append([[q.text, q.aspect, q.error] for q in window.questions])
+            for window in self.shards.pending(file):
+                if piece and (rows >= PIECE_ROWS or window.start != piece[0].start + rows):
+                    yield _block(file, piece[0].start, _cells(piece))
+                    piece, rows = [], 0
+                piece.append(window)
                 rows += len(window.questions)
         except (ZhsentiError, OSError) as error:
-            yield {"file": [file], "start": [-1], "windows": [json.dumps(_fault(error))]}
+            yield _block(file, -1, _fault(error))
             return
-        if held:
-            yield _piece(file, start, held)
+        if piece:
+            yield _block(file, piece[0].start, _cells(piece))
 
 
-def _piece(file: int, start: int, windows: list[list[list[Any]]]) -> dict[str, Any]:
-    return {"file": [file], "start": [start], "windows": [json.dumps(windows)]}
+def _block(file: int, start: int, content: object) -> Block:
+    """A piece, or with ``start`` -1 the fault that ended reading."""
+    return {"file": [file], "start": [start], "content": [json.dumps(content)]}
+
+
+def _cells(piece: list[Window]) -> list[list[list[str | None]]]:
+    return [[[one.text, one.aspect, one.error] for one in window.questions] for window in piece]
 
 
 class _Score:
     """An actor: one model, loaded when its first piece comes, so that a fault of its loading can be told."""
 
-    def __init__(self, job: Job, shards: Shards, load: Callable[[], BatchPredictor]) -> None:
-        self.job, self.shards, self.load = job, shards, load
+    def __init__(self, shards: Shards, load: Callable[[], BatchPredictor]) -> None:
+        self.shards, self.load = shards, load
         self.predictor: BatchPredictor | None = None
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        ((file, start, text),) = zip(batch["file"], batch["start"], batch["windows"], strict=True)
+    def __call__(self, batch: Block) -> Block:
+        ((file, start, text),) = zip(batch["file"], batch["start"], batch["content"], strict=True)
         content = json.loads(str(text))
         if start < 0:
             return {"answer": [json.dumps(content)]}
@@ -107,7 +124,8 @@ class _Score:
             results = []
             for window in content:
                 results += score_window(self.predictor, [Question(*cells) for cells in window])
-            answer = write_shard(self.shards.folder, self.job.labels, int(file), int(start), results)
+            labels = len(self.shards.job.labels)
+            answer = dataclasses.asdict(write_shard(self.shards.folder, labels, int(file), int(start), results))
         except (ZhsentiError, OSError) as error:
             answer = _fault(error)
         return {"answer": [json.dumps(answer)]}
@@ -116,17 +134,17 @@ class _Score:
 # ── faults cross the cluster as data: a message, not a traceback ──────────────────────────────────────────────────
 
 
-def _fault(error: ZhsentiError | OSError) -> dict[str, Any]:
+def _fault(error: ZhsentiError | OSError) -> Fault:
     if isinstance(error, OSError):
         return {"fault": "OSError", "args": [error.errno or 0, error.strerror or str(error), error.filename]}
     parts = {"expected": error.expected, "found": error.found, "todo": error.todo}
     return {"fault": type(error).__name__, "problem": error.problem, "parts": parts}
 
 
-def _line(answer: dict[str, Any]) -> dict[str, Any]:
-    """A manifest line. Raises what a fault stands for."""
+def _shard(answer: Json) -> Shard:
+    """The shard that ``answer`` tells of. Raises what a fault stands for."""
     if "fault" not in answer:
-        return answer
+        return Shard(**answer)
     if answer["fault"] == "OSError":
         raise OSError(*answer["args"])
     raise getattr(errors, answer["fault"], ZhsentiError)(answer["problem"], **answer["parts"])
@@ -135,7 +153,7 @@ def _line(answer: dict[str, Any]) -> dict[str, Any]:
 # ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _import_ray() -> Any:
+def _import_ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -147,7 +165,7 @@ def _import_ray() -> Any:
 
 
 @contextmanager
-def _cluster(ray: Any, address: str | None) -> Iterator[None]:
+def _cluster(ray: ModuleType, address: str | None) -> Iterator[None]:
     """Connected to ``address``, or to a cluster of this machine alone that ends with the block."""
     import logging
 
@@ -172,7 +190,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _share(nodes: list[dict[str, Any]], wanted: int) -> tuple[int, dict[str, float]]:
+def _resources(nodes: list[dict[str, Any]], wanted: int) -> tuple[int, dict[str, float]]:
     """How many actors, and what each asks for: a GPU where there are any, else its share of a node's cores.
 
     Ray gives torch as many threads as an actor has cores.

@@ -3,117 +3,180 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import chain, zip_longest
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zhsenti.core.console import say
 from zhsenti.core.errors import DataError
 from zhsenti.data.formats import Row
 from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
-from zhsenti.prediction.batch.inputs import columns_of, find_inputs, open_stdin, standard_input
+from zhsenti.prediction.batch.inputs import JSON, column_names, common_columns, find_inputs
 from zhsenti.prediction.batch.outputs import added_names, unique_names
-from zhsenti.prediction.batch.records import Columns
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.batch.pipe import open_stdin, standard_input
+from zhsenti.prediction.batch.windows import Columns, find_columns
+from zhsenti.prediction.config import PredictConfig
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from zhsenti.task import SentimentTask
 
-Cells = Callable[[Row, bool], tuple[list[str], list[Any]]]
+# From a row to names and cells: of all columns, or (own) of those that a JSON object has.
+Cells = Callable[[Row, bool], tuple[Sequence[str], list[Any]]]
+EXCEL = (".xls", ".xlsx")
+BY_LINE = (".csv", ".tsv", ".jsonl")  # how many rows they have is not known before their end
 
 
 class Table:
-    """The inputs as one table: their files (none for standard input), columns, and which of them are asked about."""
+    """The inputs as one table. Every input is opened once here; rows come from ``sources``.
 
-    def __init__(self, config: InferenceConfig, task: SentimentTask) -> None:
+    What keys the objects of a .jsonl file have is known only when all of them have been read. Where the result goes to
+    a file, which can be begun again, the table starts with those of the first object (``lacks`` says when that is not
+    enough, ``read_every_key`` reads them all). Lines on standard output cannot be taken back, and files of other kinds
+    beside it must have the same columns: then all keys are read first.
+
+    Attributes:
+        files: The inputs; none for standard input.
+        labels: The task's, in order.
+        text: Name of the text column.
+        aspect: Name of the aspect column, None where there is none.
+        constant: The aspect of all rows.
+        names: The columns as the inputs have them.
+        original: The same, each name once.
+        added: Names of the columns with the results.
+        most: The inputs have at most so many rows.
+        exact: They have exactly that many.
+        left_out: How many rows of a pipe have which key that the first object had not, where there is no place for it.
+        began: When the job began, in seconds of ``time.monotonic``.
+    """
+
+    def __init__(self, config: PredictConfig, task: SentimentTask) -> None:
+        """Open the inputs, find the columns, and say what was found.
+
+        Args:
+            config: Names the inputs and their columns.
+            task: Says the labels, and whether there are aspects.
+
+        Raises:
+            DataError: An input cannot be read, or they do not fit together; nothing is computed then.
+        """
         assert config.input is not None
         self.labels, self.constant, self.began = task.labels, config.aspect, time.monotonic()
         self.files, notes = ([], []) if config.input == "-" else find_inputs(config.input)
+        self._stamps: list[tuple[int, int]] = []
         if self.files:
-            first = open_rows(self.files[0])
+            first = self._open(self.files[0])
             notes += first.content.notes
         else:
             first, note = open_stdin(standard_input(), config.input_format, config.text_column)
-            self._piped = first
             notes.append(note)
+        self._first: Source | None = first
         self.text = first.name(first.column(config.text_column, TEXT_NAMES, "文本", "--text_column"))
         self.aspect: str | None = None
         if task.has_aspect and config.aspect is None:
-            about = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
-            self.aspect = first.name(about)
-        self.names = columns_of(chain([first], self._noted(self.files[1:], notes)))
-        self.stamps, self.left_out = self._stamps(), Counter[str]()
-        self.original = unique_names(self.names)
-        self.added = added_names(self.labels, self.original)
+            key = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
+            self.aspect = first.name(key)
+        every_key = config.output in (None, "-") or not all(path.suffix.lower() in JSON for path in self.files)
+        columns, self._most = [column_names(first, every_key)], [_most_rows(first)]
+        for path in self.files[1:]:  # none is kept: each may hold a file open, or a whole sheet
+            source = self._open(path)
+            columns.append(column_names(source, every_key))
+            self._most.append(_most_rows(source))
+            notes += source.content.notes
+        self.most, self.exact = sum(self._most), not any(path.suffix.lower() in BY_LINE for path in self.files)
+        self.left_out = Counter[str]()
+        self._set_names(common_columns(self.files or [first.path], columns))
         for note in [*notes, f"文本列 {self.text}"]:
-            print(f"  {note}", file=sys.stderr)
+            say(note, indent=1)
+        self._say_names()
+
+    def _open(self, path: Path) -> Source:
+        """Open an input and note what it is now; from here on it must not change."""
+        try:
+            stamps = [_stamp(path)]
+        except (OSError, ValueError):
+            stamps = []
+        source = open_rows(path)  # says what is wrong with a path that cannot be asked
+        self._stamps += stamps
+        return source
+
+    def _set_names(self, names: list[str]) -> None:
+        self.names = names
+        self.original = unique_names(names)
+        self.added = added_names(self.labels, self.original)
+        self._known, self._ours = frozenset(names), frozenset(self.added)
+
+    def _say_names(self) -> None:
         if self.added[0] != "label" or any(name.startswith("predicted_") for name in self.added):
             there = "、".join(name for name in self.added if name.startswith("predicted_"))
-            print(f"  输入里已有同名的列，结果写在 {there}", file=sys.stderr)
-
-    def _noted(self, files: list[Path], notes: list[str]) -> Iterator[Source]:
-        for path in files:
-            source = open_rows(path)
-            notes += source.content.notes
-            yield source
+            say(f"输入里已有同名的列，结果写在 {there}", indent=1)
 
     def sources(self) -> Iterator[Source]:
-        """All inputs from their beginnings, one open at a time; standard input only once."""
-        if not self.files:
-            yield self._piped
-        for path in self.files:
+        """All inputs from their beginnings, one open at a time; standard input only once.
+
+        Raises:
+            DataError: An input cannot be read any more.
+        """
+        first, self._first = self._first, None
+        if first is not None:
+            yield first
+        for path in self.files if first is None else self.files[1:]:
             yield open_rows(path)
 
-    def _stamps(self) -> list[tuple[int, int]]:
-        return [(known.st_size, known.st_mtime_ns) for known in map(os.stat, self.files)]
+    def columns(self, source: Source) -> Columns:
+        """Where rows of ``source`` hold what is asked. Raises DataError where it lacks a column."""
+        return find_columns(source, self.text, self.aspect, self.constant)
 
-    def check_unchanged(self) -> None:
-        """Raises DataError where scores and rows may no longer belong together."""
-        try:
-            now = self._stamps()
-        except OSError:
-            now = []
-        changed = [path for path, *both in zip_longest(self.files, self.stamps, now) if both[0] != both[1]]
-        if changed:
-            raise DataError(
-                f"{changed[0]} 在预测时变了",
-                found="算好的分数不再与它的行对应，没有写结果",
-                todo="别在预测时改输入；同一条命令会说怎样重新开始。",
-            )
+    def lacks(self, rows: Sequence[Row], *, tabular: bool) -> bool:
+        """Whether one of ``rows`` has a key that changes the names of columns.
 
-    def keys(self, source: Source) -> Columns:
-        text = source.column(self.text, TEXT_NAMES, "文本", "--text_column")
-        aspect = self.aspect and source.column(self.aspect, ASPECT_NAMES, "方面", "--aspect_column")
-        return Columns(text, aspect, self.constant)
+        Args:
+            rows: Of an input.
+            tabular: Whether a result is a table, with a column for every key there is. In JSON lines each row has its
+                own keys: there only those matter whose names the results would have.
+        """
+        for row in rows:
+            if isinstance(row.values, dict) and not row.values.keys() <= self._known:
+                new = row.values.keys() - self._known
+                if self.files and (tabular or not self._ours.isdisjoint(new)):
+                    return True
+        return False
+
+    def read_every_key(self) -> None:
+        """Go through all .jsonl inputs for their keys. Raises DataError where there are absurdly many."""
+        before = self.added
+        self._set_names(common_columns(self.files, [column_names(open_rows(path), True) for path in self.files]))
+        if self.added != before:
+            self._say_names()
 
     def cells(self, source: Source) -> Cells:
-        """A function from a row to names and cells: of all columns, or (own) of those that a JSON object has.
+        """A function from a row of ``source`` to names and cells.
 
         ``left_out`` counts a pipe's keys that the first object had not, where all columns are asked for.
         """
         order = [source.content.columns.index(name) for name in self.names] if not _is_json(source) else []
         if len(set(order)) < len(order):
             order = list(range(len(order)))  # doubles among the names: every file has them in the same order
-        known = frozenset(self.names)
 
-        def of(row: Row, own: bool) -> tuple[list[str], list[Any]]:
+        def of(row: Row, own: bool) -> tuple[Sequence[str], list[Any]]:
             if isinstance(row.values, dict):
                 if own:
                     return list(row.values), list(row.values.values())
-                if not row.values.keys() <= known:
-                    self.left_out.update(row.values.keys() - known)
+                if not row.values.keys() <= self._known:
+                    self.left_out.update(row.values.keys() - self._known)
                 return self.original, [row.values[name] for name in self.names]
             if row.error:
                 return self.original, [None] * len(self.names)
             return self.original, [neat(row.values[index]) for index in order]
 
-        neat = _as_seen if source.path.suffix.lower() in (".xls", ".xlsx") else lambda value: value
+        neat = _as_seen if source.path.suffix.lower() in EXCEL else lambda value: value
         return of
 
-    def schema(self) -> Any:
+    def schema(self) -> pyarrow.Schema | None:
         """Arrow's, where all inputs are Parquet and agree."""
         if not self.files or not all(path.suffix.lower() == ".parquet" for path in self.files):
             return None
@@ -121,6 +184,52 @@ class Table:
 
         schemas = [pyarrow.parquet.read_schema(path) for path in self.files]
         return schemas[0].remove_metadata() if all(one.equals(schemas[0]) for one in schemas) else None
+
+    def count(self) -> int:
+        """How many rows there are, by reading all inputs once more where ``most`` is not ``exact``."""
+        return self.most if self.exact else sum(1 for path in self.files for _ in open_rows(path).rows)
+
+    def share(self, file: int, source: Source, rows: int) -> float:
+        """How much of all inputs (0 to 1, by bytes) has been read.
+
+        Args:
+            file: Number of the input being read, from 0.
+            source: That input.
+            rows: How many of its rows have been read.
+        """
+        sizes = [size for size, _ in self._stamps]
+        by_line = source.path.suffix.lower() in BY_LINE
+        inside = source.content.share() if by_line else rows / max(self._most[file], 1)
+        return (sum(sizes[:file]) + sizes[file] * inside) / max(sum(sizes), 1)
+
+    def check_unchanged(self) -> None:
+        """Compare the inputs with what they were when they were opened.
+
+        Raises:
+            DataError: One has changed: scores and rows may no longer belong together.
+        """
+        try:
+            now = list(map(_stamp, self.files))
+        except OSError:
+            now = []
+        changed = [path for path, *both in zip_longest(self.files, self._stamps, now) if both[0] != both[1]]
+        if changed:
+            raise DataError(
+                f"{changed[0]} 在预测时变了",
+                found="算好的分数不再与它的行对应，没有写结果",
+                todo="别在预测时改输入；同一条命令会说怎样重新开始。",
+            )
+
+
+def _most_rows(source: Source) -> int:
+    header = source.path.suffix.lower() in (".csv", ".tsv")
+    return source.content.most - header
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change."""
+    known = os.stat(path)
+    return known.st_size, known.st_mtime_ns
 
 
 def _as_seen(value: Any) -> Any:
@@ -130,4 +239,4 @@ def _as_seen(value: Any) -> Any:
 
 
 def _is_json(source: Source) -> bool:
-    return source.path.suffix.lower() in (".json", ".jsonl")
+    return source.path.suffix.lower() in JSON

@@ -6,20 +6,20 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.fakes import KeywordPredictor, write_adapter
+from tests.prediction.batch.jobs import ROOT
 from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.prediction import command
-from zhsenti.prediction.batch import records
+from zhsenti.prediction.batch import windows
 from zhsenti.prediction.batch.job import predict_file
-from zhsenti.prediction.batch.records import Question, score_window
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.batch.windows import Question, score_window
+from zhsenti.prediction.config import PredictConfig
+from zhsenti.prediction.predictor import SentimentPredictor
 from zhsenti.task import SentimentTask
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLE = 'text,id\n房间很好,a\n,b\n"太吵了\n很差",c\n三列,d,e\n=1+1很好,f\n'
 
 
@@ -33,16 +33,14 @@ def reviews(tmp_path):
 @pytest.fixture
 def door(tmp_path, monkeypatch):
     """``command.main`` on a sealed folder whose predictor is the fake; returns what it was made with."""
-    import zhsenti.prediction.predictor as real
-
     write_adapter(tmp_path / "adapter")
     made: list[KeywordPredictor] = []
 
-    def build(path, **options):
+    def build(folder, **options):
         made.append(KeywordPredictor())
         return made[-1]
 
-    monkeypatch.setattr(real, "SentimentPredictor", build)
+    monkeypatch.setattr(SentimentPredictor, "from_folder", build)
     return lambda *flags: (command.main(["--model_path", str(tmp_path / "adapter"), *map(str, flags)]), made)
 
 
@@ -97,12 +95,12 @@ class Recording(KeywordPredictor):
         super().__init__(SentimentTask())
         self.broken = broken
 
-    def predict_batch(self, texts, aspects=None):
+    def predict_batch(self, texts, aspects=None, *, progress=None):
         if self.broken:
             raise self.broken
         if any("炸" in text for text in texts):
             raise MemoryError
-        return super().predict_batch(texts, aspects)
+        return super().predict_batch(texts, aspects, progress=progress)
 
 
 def test_a_text_that_breaks_its_window_costs_itself():
@@ -116,7 +114,7 @@ def test_a_text_that_breaks_its_window_costs_itself():
 @pytest.mark.parametrize("error", [ConfigError("max_length 太小"), ModelError("没有基座"), OSError(5, "io")])
 def test_what_concerns_every_row_stops_the_file(reviews, error):
     output = reviews.with_name("out.jsonl")
-    config = InferenceConfig(input=str(reviews), output=str(output))
+    config = PredictConfig(input=str(reviews), output=str(output))
     with pytest.raises(type(error)):
         predict_file(config, SentimentTask(), lambda: Recording(error))
     assert [p.name for p in reviews.parent.iterdir()] == ["reviews.csv"], "half a result was left"
@@ -133,8 +131,8 @@ def test_a_text_the_predictor_refuses_is_named():
 
 
 def test_no_more_than_a_window_is_read_ahead(monkeypatch):
-    monkeypatch.setattr(records, "WINDOW_CHARACTERS", 1000)
-    monkeypatch.setattr(records, "WINDOW_ROWS", 64)
+    monkeypatch.setattr(windows, "WINDOW_CHARACTERS", 1000)
+    monkeypatch.setattr(windows, "WINDOW_ROWS", 64)
     taken = 0
 
     def rows(text):
@@ -144,7 +142,7 @@ def test_no_more_than_a_window_is_read_ahead(monkeypatch):
 
     for text, most in (("很好", 64), ("很好" * 100, 5)):
         done = 0
-        for window in records.windows(rows(text)):
+        for window in windows.windows(rows(text)):
             done += len(window)
             assert len(window) <= most
             assert taken == done
@@ -158,12 +156,12 @@ def test_aspects_come_from_a_column_or_the_flag(tmp_path):
     seen = []
 
     class Aspects(KeywordPredictor):
-        def predict_batch(self, texts, aspects=None):
+        def predict_batch(self, texts, aspects=None, *, progress=None):
             seen.append(aspects)
-            return super().predict_batch(texts, aspects)
+            return super().predict_batch(texts, aspects, progress=progress)
 
     def run(**flags):
-        config = InferenceConfig(input=str(path), output=str(tmp_path / "o.jsonl"), **flags)
+        config = PredictConfig(input=str(path), output=str(tmp_path / "o.jsonl"), **flags)
         predict_file(config, task, lambda: Aspects(task))
         return [json.loads(line)["error"] for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()]
 

@@ -1,41 +1,18 @@
-"""What goes wrong around a batch job: odd rows, names and pipes, inputs that change, disks that fill up."""
+"""What goes wrong around a batch job: odd rows and names, inputs that change, disks that fill up."""
 
 from __future__ import annotations
 
 import gc
-import io
-import json
 import os
-import subprocess
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import KeywordPredictor
+from tests.prediction.batch.jobs import score
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.data.read import read_table
-from zhsenti.prediction.batch import table
-from zhsenti.prediction.batch.job import predict_file
-from zhsenti.prediction.config import InferenceConfig
-from zhsenti.task import SentimentTask
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def score(path, output, load=KeywordPredictor, **flags):
-    predict_file(InferenceConfig(input=str(path), output=str(output), **flags), SentimentTask(), load)
-    return read_table(Path(output))
-
-
-def piped(monkeypatch, content: str, **flags) -> str:
-    """Standard output of a job whose standard input is ``content``."""
-    monkeypatch.setattr(table, "standard_input", lambda: io.BufferedReader(io.BytesIO(content.encode())))
-    with redirect_stdout(io.StringIO()) as out:
-        predict_file(InferenceConfig(input="-", **flags), SentimentTask(), KeywordPredictor)
-    return out.getvalue()
-
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,7 +73,7 @@ def test_an_input_that_changes_meanwhile_gives_no_result(change, tmp_path):
     path.write_text("text\n很好\n很差\n", encoding="utf-8")
 
     class Meddled(KeywordPredictor):
-        def predict_batch(self, texts, aspects=None):
+        def predict_batch(self, texts, aspects=None, *, progress=None):
             if change == "longer":
                 with path.open("a", encoding="utf-8") as stream:
                     stream.write("很好\n")
@@ -104,7 +81,7 @@ def test_an_input_that_changes_meanwhile_gives_no_result(change, tmp_path):
                 path.unlink()
             else:
                 path.write_text("text\n很差\n很好\n", encoding="utf-8")
-            return super().predict_batch(texts, aspects)
+            return super().predict_batch(texts, aspects, progress=progress)
 
     with pytest.raises(DataError, match=r"在预测时变了|没有这个数据文件"):
         score(path, output, load=Meddled)
@@ -114,61 +91,6 @@ def test_an_input_that_changes_meanwhile_gives_no_result(change, tmp_path):
 def test_an_input_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"没有这个数据文件.*nowhere\.csv"):
         score(tmp_path / "nowhere.csv", tmp_path / "o.csv")
-
-
-# ── pipes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_piped_row_keeps_its_own_label(monkeypatch):
-    said = piped(monkeypatch, '{"text": "很好"}\n{"text": "很差", "label": "金标"}\n')
-    first, second = (json.loads(line) for line in said.splitlines())
-    assert first["label"] == "正面"
-    assert (second["label"], second["predicted_label"]) == ("金标", "负面")
-
-
-def test_a_pipe_s_later_keys_are_counted_where_a_table_has_no_place_for_them(monkeypatch, tmp_path, capsys):
-    rows = '{"text": "很好"}\n{"text": "很差", "id": 7}\n'
-    piped(monkeypatch, rows, output=str(tmp_path / "o.csv"))
-    assert "id（1 行）" in capsys.readouterr().err
-    piped(monkeypatch, rows, output=str(tmp_path / "o.jsonl"))
-    assert "id（" not in capsys.readouterr().err
-    assert json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()[1])["id"] == 7
-
-
-def test_a_pipe_may_begin_with_a_broken_line(monkeypatch):
-    said = piped(monkeypatch, '{bad\n{"text": "很差"}\n')
-    assert [json.loads(line)["label"] for line in said.splitlines()] == [None, "负面"]
-    with pytest.raises(DataError, match="不是 JSON"):
-        piped(monkeypatch, "{bad\n{bad\n")
-
-
-FAILING = """
-import sys
-from tests.fakes import KeywordPredictor
-from zhsenti.prediction.config import InferenceConfig
-from zhsenti.core.errors import ModelError, exit_on_error
-from zhsenti.task import SentimentTask
-from zhsenti.prediction.batch.job import predict_file
-class Failing(KeywordPredictor):
-    def predict_batch(self, texts, aspects=None):
-        raise ModelError("坏了")
-sys.exit(exit_on_error(lambda _: predict_file(InferenceConfig(input="-"), SentimentTask(), Failing), []))
-"""
-
-
-def test_an_early_end_does_not_wait_for_the_pipe_s_other_end():
-    child = subprocess.Popen(
-        [sys.executable, "-c", FAILING], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
-    )
-    with child:
-        assert child.stdin is not None
-        assert child.stderr is not None
-        child.stdin.write("很好\n")
-        child.stdin.flush()  # and it stays open
-        assert child.wait(60) == 2
-        said = child.stderr.read()
-    assert "错误：坏了" in said
-    assert "Fatal" not in said
 
 
 # ── disks ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,140 @@
+"""How often a batch job reads and parses its input, and what it does where one reading is not enough."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import KeywordPredictor
+from tests.prediction.batch.jobs import fail_after, run, score
+from zhsenti.core.errors import ConfigError
+from zhsenti.data import delimited, formats
+from zhsenti.prediction.batch import job, shards, sink
+
+ROWS = 3000
+# Whole readings before the rows are read: for the encoding and for the hash, which the survey of zhsenti.data.lines
+# does at once where there is one.
+SURVEYS = 2
+
+
+def write_input(folder: Path, kind: str) -> Path:
+    path = folder / f"in.{kind}"
+    texts = [f"第{n}次住，{'很好' if n % 2 else '很差'}" for n in range(ROWS)]
+    if kind == "csv":
+        lines = ["id,text", *(f"{n},{text}" for n, text in enumerate(texts))]
+    else:
+        lines = [json.dumps({"id": n, "text": text}, ensure_ascii=False) for n, text in enumerate(texts)]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    os.utime(path, (1_700_000_000, 1_700_000_000))  # of a file just written nobody can say that it stays as it is
+    return path
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts bytes read and records parsed: ``{"bytes": …, "records": …}``."""
+    counts = {"bytes": 0, "records": 0}
+    real_open, real_parse, real_record = Path.open, formats._parse, delimited.CsvRecords.__next__
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer):
+            size = super().readinto(buffer)
+            counts["bytes"] += size or 0
+            return size
+
+    def open_counted(self, mode="r", *args, **flags):
+        if self.name.startswith("in.") and mode == "rb":
+            return io.BufferedReader(Counting(self))
+        return real_open(self, mode, *args, **flags)
+
+    def parse(text):
+        counts["records"] += 1
+        return real_parse(text)
+
+    def record(self):
+        counts["records"] += 1
+        return real_record(self)
+
+    monkeypatch.setattr(Path, "open", open_counted)
+    monkeypatch.setattr(formats, "_parse", parse)
+    monkeypatch.setattr(delimited.CsvRecords, "__next__", record)
+    return counts
+
+
+def assert_read_once(counted, path):
+    size = path.stat().st_size
+    surveys_and_rows = (SURVEYS + 1) * size
+    assert counted["bytes"] < surveys_and_rows + 0.5 * size  # first bytes are looked at besides
+    assert ROWS <= counted["records"] <= ROWS + 2, "a header and an end are no second parse"
+
+
+@pytest.mark.parametrize("output", ["csv", "jsonl", "parquet", "xlsx"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_input_is_parsed_once(kind, output, tmp_path, counted):
+    path = write_input(tmp_path, kind)
+    run(path, tmp_path / f"out.{output}")
+    assert_read_once(counted, path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_run_that_goes_on_parses_once_too(kind, tmp_path, counted, monkeypatch):
+    path = write_input(tmp_path, kind)
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    with monkeypatch.context() as full:
+        fail_after(full, sink.Sink, "put", 2000)
+        with pytest.raises(OSError, match="No space"):
+            run(path, tmp_path / "out.csv")
+    counted.update(bytes=0, records=0)
+    again = KeywordPredictor()
+    run(path, tmp_path / "out.csv", load=lambda: again)
+    assert sum(again.calls) == ROWS - 4 * 512
+    assert_read_once(counted, path)
+
+
+def test_rows_are_counted_for_excel_only_where_they_may_be_too_many(tmp_path, counted, monkeypatch):
+    path = write_input(tmp_path, "csv")
+    monkeypatch.setattr(job, "EXCEL_ROWS", ROWS)  # a last line end makes the upper bound ROWS + 1
+    run(path, tmp_path / "out.xlsx")
+    assert counted["records"] > 2 * ROWS
+    monkeypatch.setattr(job, "EXCEL_ROWS", ROWS - 1)
+    with pytest.raises(ConfigError, match="3,000 行放不进一张 Excel 表"):
+        run(path, tmp_path / "out.xlsx", load=lambda: pytest.fail("loaded"))
+
+
+# ── keys that later objects have ──────────────────────────────────────────────────────────────────────────────────
+
+
+def write_objects(path: Path, extra: dict[int, dict]) -> Path:
+    rows = ({"text": f"第{n}次{'很好' if n % 2 else '很差'}", **extra.get(n, {})} for n in range(1200))
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_key_of_a_later_object_is_a_column_and_no_row_is_scored_twice(tmp_path):
+    path = write_objects(tmp_path / "in.jsonl", {1100: {"id": "x"}})
+    predictor = KeywordPredictor()
+    found = score(path, tmp_path / "out.csv", load=lambda: predictor)
+    assert found.columns[:3] == ["text", "id", "label"]
+    assert [row[1] for row in found.rows] == [*[""] * 1100, "x", *[""] * 99]
+    assert sum(predictor.calls) == 1200
+    assert len(found.rows) == 1200
+
+
+def test_lines_of_json_keep_their_own_keys_without_another_reading(tmp_path, counted):
+    path = write_objects(tmp_path / "in.jsonl", {1100: {"id": "x"}})
+    run(path, tmp_path / "out.jsonl")
+    assert counted["records"] == 1200
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row.get("id") for row in lines] == [*[None] * 1100, "x", *[None] * 99]
+
+
+def test_a_key_that_a_result_would_have_renames_it_in_all_rows(tmp_path, capsys):
+    path = write_objects(tmp_path / "in.jsonl", {1100: {"label": "金标"}})
+    score(path, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all("predicted_label" in row for row in lines)
+    assert [row["label"] for row in lines if "label" in row] == ["金标"]
+    assert "输入里已有同名的列，结果写在 predicted_label" in capsys.readouterr().err

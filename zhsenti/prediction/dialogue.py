@@ -1,0 +1,54 @@
+"""``--interactive``: a line is typed, its result is printed, until quit, exit or Ctrl-D."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from zhsenti.core.console import say
+from zhsenti.core.errors import ZhsentiError
+from zhsenti.core.paths import cache_root
+
+LINES_KEPT = 1000  # of the history
+
+
+def dialogue(answer: Callable[[str], None]) -> None:
+    """Read lines and have each answered; arrow keys recall earlier ones, also those of other sessions.
+
+    Args:
+        answer: Prints the result of a text. What it raises as ZhsentiError is said; the dialogue goes on.
+    """
+    asking = sys.stdin.isatty()
+    if asking:
+        _load_history()
+        print("输入评论后回车；quit、exit 或 Ctrl-D 退出。")
+    while True:
+        try:
+            line = input("评论> " if asking else "")
+        except EOFError:
+            break
+        if line.strip().lower() in ("quit", "exit"):
+            break
+        if not line.strip():
+            continue
+        try:
+            answer(line)
+        except ZhsentiError as error:
+            say(f"错误：{error}")
+    if asking:
+        print("再见。")
+
+
+def _load_history() -> None:
+    try:
+        import atexit
+        import readline
+
+        history = cache_root() / "history"
+        history.parent.mkdir(parents=True, exist_ok=True)
+        if history.exists():
+            readline.read_history_file(history)
+        readline.set_history_length(LINES_KEPT)
+        atexit.register(readline.write_history_file, history)
+    except (ImportError, OSError):
+        pass  # no readline (Windows) or no home: the dialogue works without history
