@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from zhsenti.artifact import Artifact, Manifest, open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
@@ -176,6 +177,11 @@ class SentimentPredictor:
     @property
     def method_name(self) -> str:
         return self.method.name
+
+    @property
+    def network(self) -> nn.Module:
+        """What the method scores with: a scoring model or a transformers model, with the adapter on it."""
+        return unwrap(self._scorer.network)
 
     def zero_shot(self) -> SentimentPredictor:
         """This predictor's base without its adapter.
