@@ -10,8 +10,8 @@ from zhsenti.methods import DEFAULT_ADAPTER
 
 EXAMPLES = (
     "zhsenti export",
-    f"zhsenti export --model_path {DEFAULT_ADAPTER} --format gguf --dtype q8_0",
-    "zhsenti export --format onnx --output export_onnx --dataset reviews.csv",
+    "zhsenti export --format gguf --dtype q8_0 --output export_gguf",
+    "zhsenti export --format onnx --dataset reviews.csv",
 )
 
 
