@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting import Done, Export, clear_reviews, make_adapter, reuse_graph, run, watched, write_reviews
 
+from tests.export.exporting import Done, Export, clear_reviews, make_adapter, reuse_graph, run, watched, write_reviews
 from zhsenti.methods import METHODS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -10,7 +11,7 @@ import random
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,10 @@ import pytest
 from zhsenti import SentimentPredictor, cli
 from zhsenti.artifact import Manifest, broken_files, save_artifact
 from zhsenti.core.errors import exit_on_error
-from zhsenti.export.formats import MARK
+from zhsenti.export.base import Format, Reloaded
+from zhsenti.export.formats import FORMATS
+from zhsenti.export.onnx import Onnx
+from zhsenti.export.place import MARK
 from zhsenti.methods import METHODS, get_method
 from zhsenti.methods.base import Method
 from zhsenti.models.backbone import LoraOptions, Tokenizer
@@ -30,12 +34,7 @@ from zhsenti.models.precision import pick_precision
 from zhsenti.models.sources import resolve_model
 from zhsenti.task import SentimentTask
 
-CASES = [
-    (method, form)
-    for form in ("merged", "gguf", "onnx", "openvino")
-    for method in METHODS
-    if (method, form) != ("classifier_head", "gguf")
-]
+CASES = [(method, form) for form in FORMATS for method in METHODS if form != "gguf" or METHODS.load(method).has_lm_head]
 
 
 def make_adapter(
@@ -48,20 +47,21 @@ def make_adapter(
     layers: str = "all-linear",
     **base: Any,
 ) -> Path:
-    """A saved adapter whose LoRA B and head are random and large, so that leaving one of them out shows; ``base`` is
-    what its manifest says of the base besides the usual.
+    """A saved adapter whose LoRA B and head are random and large, so that leaving one of them out shows.
+
+    ``base`` is what its manifest says of the base besides the usual.
     """
     import torch
 
-    task, found = task or SentimentTask(), resolve_model(str(model))
-    method = get_method(method_name)(task, Tokenizer(found.path))
+    task, resolved = task or SentimentTask(), resolve_model(str(model))
+    method = get_method(method_name)(task, Tokenizer(resolved.path))
     torch.manual_seed(3)
-    scorer = method.build(found.path, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, layers))
+    scorer = method.build(resolved.path, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, layers))
     with torch.no_grad():
         for name, parameter in scorer.named_parameters():
-            if parameter.requires_grad and ("lora_B" in name or "score" in name):
+            if parameter.requires_grad and "lora_A" not in name:
                 parameter.normal_(std=std)
-    known = {"requested": str(model), "model_id": str(model), "source": "folder", "revision": found.revision}
+    known = {"requested": str(model), "model_id": str(model), "source": "folder", "revision": resolved.revision}
     manifest = Manifest(method_name, task, {**known, "precision": "fp32", **base})
     save_artifact(folder, scorer.network, manifest)
     return folder
@@ -123,7 +123,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Export:
-    """folder  of a whole export;  done  what the command said;  connections  that were tried meanwhile."""
+    """A whole export.
+
+    Attributes:
+        folder: Where it lies.
+        done: What the command said.
+        connections: Those that were tried meanwhile.
+    """
 
     folder: Path
     done: Done
@@ -188,14 +194,38 @@ def flip(network: Any) -> None:
     network.model.norm.weight.data.neg_()
 
 
+def spoil_write(patch: pytest.MonkeyPatch, form: str) -> None:
+    """Weights that say the opposite are written."""
+    kind = type(FORMATS.load(form))
+    write = kind.write
+
+    def spoilt(self: Format, method: Method, network: Any, folder: Path, dtype: str) -> None:
+        flip(network)
+        write(self, method, network, folder, dtype)
+
+    patch.setattr(kind, "write", spoilt)
+
+
+def spoil_load(patch: pytest.MonkeyPatch, form: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """What was written scores otherwise: ``change`` is given its log-probabilities."""
+    kind = type(FORMATS.load(form))
+    load = kind.load
+
+    def spoilt(self: Format, method: Method, folder: Path) -> Reloaded:
+        reloaded = load(self, method, folder)
+        return dataclasses.replace(reloaded, score=lambda rows: change(reloaded.score(rows).copy()))
+
+    patch.setattr(kind, "load", spoilt)
+
+
 def reuse_graph(patch: pytest.MonkeyPatch, stored: Path) -> None:
     """What torch would trace is copied from the export in ``stored``."""
 
-    def write(_method: Any, _network: Any, folder: Path, _dtype: str) -> None:
+    def write(_self: Format, _method: Any, _network: Any, folder: Path, _dtype: str) -> None:
         for path in stored.glob("model.onnx*"):
             shutil.copy(path, folder)
 
-    patch.setattr("zhsenti.export.onnx.write", write)
+    patch.setattr(Onnx, "write", write)
 
 
 def close(runtime: str) -> float:

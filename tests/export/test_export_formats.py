@@ -7,18 +7,13 @@ import os
 from collections import namedtuple
 
 import pytest
-from exporting import contents, make_adapter
-from zhsenti.core.flags import parse
 
-from zhsenti.artifact import Manifest
+from tests.export.exporting import contents, make_adapter
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.flags import parse
 from zhsenti.export.config import ExportConfig
-from zhsenti.export.formats import FORMATS, MARK, check_output, check_room, pick_dtype
-from zhsenti.task import SentimentTask
-
-
-def trained_in(precision):
-    return Manifest("label_scoring", SentimentTask(), {"model_id": "m", "revision": "r", "precision": precision})
+from zhsenti.export.formats import DTYPES, FORMATS
+from zhsenti.export.place import MARK, check_output, check_room
 
 
 @pytest.mark.parametrize(
@@ -38,13 +33,13 @@ def trained_in(precision):
     ],
 )
 def test_the_type_of_the_weights(form, asked, trained, found):
-    assert pick_dtype(form, asked, trained_in(trained)) == found
+    assert FORMATS.load(form).pick_dtype(asked, trained) == found
 
 
 @pytest.mark.parametrize(("form", "asked"), [("merged", "q8_0"), ("onnx", "fp16"), ("openvino", "bf16")])
 def test_a_type_that_a_format_has_not_is_refused(form, asked, export, tmp_path):
     with pytest.raises(ConfigError, match=f"--dtype {asked}"):
-        pick_dtype(form, asked, trained_in("fp32"))
+        FORMATS.load(form).pick_dtype(asked, "fp32")
     assert export(format=form, dtype=asked).refused(f"{form} 不能用 --dtype {asked}", "auto、", "q8_0 只有 gguf 有")
     assert not list(tmp_path.iterdir())
 
@@ -52,10 +47,12 @@ def test_a_type_that_a_format_has_not_is_refused(form, asked, export, tmp_path):
 def test_every_format_of_the_flag_is_in_the_table():
     for form in FORMATS:
         assert parse(ExportConfig, ["--format", form], "")[0].format == form
-        assert callable(FORMATS[form].module().write)
-        assert callable(FORMATS[form].module().load)
+        assert FORMATS.load(form).name == form
     with pytest.raises(ConfigError, match=r"tflite[\s\S]*openvino"):
         parse(ExportConfig, ["--format", "tflite"], "")
+    assert list(DTYPES) == ["auto", "bf16", "fp16", "fp32", "q8_0"]
+    with pytest.raises(ConfigError, match=r"int4[\s\S]*q8_0"):
+        parse(ExportConfig, ["--dtype", "int4"], "")
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -90,7 +87,7 @@ def test_the_extra_installs_what_the_formats_name():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     extra = {line.split(">=")[0] for line in project["project"]["optional-dependencies"]["export"]}
-    assert extra == {name for form in FORMATS.values() for name in form.libraries}
+    assert extra == {name for form in map(FORMATS.load, FORMATS) for name in form.libraries}
 
 
 # The place ------------------------------------------------------------------------------------------------------------
@@ -177,10 +174,10 @@ def test_the_room_that_is_asked_for_follows_format_and_type(monkeypatch, tmp_pat
             free = int(needed * factor * 1e9)
             monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage(10**12, 0, free))
             if enough:
-                check_room(tmp_path / "out", form, dtype, base)
+                check_room(tmp_path / "out", FORMATS.load(form).room(dtype), base)
             else:
                 with pytest.raises(ConfigError, match="磁盘空间不够"):
-                    check_room(tmp_path / "out", form, dtype, base)
+                    check_room(tmp_path / "out", FORMATS.load(form).room(dtype), base)
 
 
 @pytest.mark.parametrize(

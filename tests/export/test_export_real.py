@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from exporting import description, make_adapter, run, write_reviews
+
+from tests.export.exporting import description, make_adapter, run, write_reviews
 
 REVIEWS = (
     "房间干净，很满意！",

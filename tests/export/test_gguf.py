@@ -10,11 +10,12 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from exporting import contents, description, make_adapter, method_of, reference, run
 
+from tests.export.exporting import contents, description, make_adapter, method_of, reference, run
+from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError
-from zhsenti.export import gguf
-from zhsenti.export.merged import merge
+from zhsenti.export.gguf import GGUF, modelfile
+from zhsenti.export.network import merge
 from zhsenti.task import SentimentTask
 
 
@@ -125,7 +126,7 @@ def test_a_kind_without_a_place_is_refused(kind, rope, tokenizer, tmp_path):
     before = contents(tmp_path)
     network = SimpleNamespace(config=SimpleNamespace(model_type=kind, rope_parameters={"rope_type": rope}))
     with pytest.raises(ConfigError, match=rf"{kind}，rope {rope}，分词器 {tokenizer}[\s\S]*--format merged"):
-        gguf.write(None, network, tmp_path, "fp16")
+        GGUF.write(None, network, tmp_path, "fp16")
     assert contents(tmp_path) == before
 
 
@@ -134,7 +135,7 @@ def test_a_kind_without_a_place_is_refused(kind, rope, tokenizer, tmp_path):
 
 def test_the_modelfile_holds_the_prompt_and_stops_after_the_word(exported):
     written = (exported("label_scoring", "gguf").folder / "Modelfile").read_text(encoding="utf-8")
-    assert written == gguf.modelfile(SentimentTask(), [[1], [2]])
+    assert written == modelfile(SentimentTask(), [[1], [2]])
     assert 'FROM ./model.gguf\nTEMPLATE """评论：{{ .Prompt }}\n情感倾向："""\n' in written
     for line in ("PARAMETER temperature 0", "PARAMETER num_predict 1", "PARAMETER num_ctx 512"):
         assert line in written.splitlines()
@@ -142,7 +143,7 @@ def test_the_modelfile_holds_the_prompt_and_stops_after_the_word(exported):
 
 @pytest.mark.parametrize("template", ["{aspect}：{text}", "{{ {text}", 'x """ {text}'])
 def test_a_template_that_ollama_cannot_hold_is_left_to_the_caller(template):
-    written = gguf.modelfile(SentimentTask(template=template, max_length=400), [[1], [2, 3]])
+    written = modelfile(SentimentTask(template=template, max_length=400), [[1], [2, 3]])
     assert 'TEMPLATE """{{ .Prompt }}"""' in written
     assert "整段作为提示" in written
     assert "PARAMETER num_predict 2" in written.splitlines()
@@ -189,9 +190,10 @@ def fake_llama_cpp(network):
 def test_llama_cpp_is_asked_word_by_word(labels, tiny_model, monkeypatch, tmp_path):
     adapter = make_adapter(tmp_path / "a", tiny_model, "label_scoring", SentimentTask(labels=labels))
     method = method_of(adapter)
-    monkeypatch.setitem(sys.modules, "llama_cpp", fake_llama_cpp(merge(method, tiny_model, adapter)))
+    network = merge(method, tiny_model, open_artifact(adapter).adapter)
+    monkeypatch.setitem(sys.modules, "llama_cpp", fake_llama_cpp(network))
     texts = ["很好", "酒店很差，" * 60, "一般 😀"]
-    reloaded = gguf.load(method, tmp_path)
+    reloaded = GGUF.load(method, tmp_path)
     found = reloaded.score([method.encode(text).ids for text in texts])
     assert reloaded.runtime.startswith("llama.cpp")
     assert found.dtype == np.float32

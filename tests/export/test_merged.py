@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
-from exporting import description, make_adapter, reference, run
 
-from zhsenti.export.merged import pad, save_tokenizer
+from tests.export.exporting import description, make_adapter, reference, run
+from zhsenti.export.network import pad, save_tokenizer
 from zhsenti.models.backbone import Tokenizer
 
 

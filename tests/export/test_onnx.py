@@ -7,9 +7,9 @@ import warnings
 
 import numpy as np
 import pytest
-from exporting import description, method_of, reference
 
-from zhsenti.export import onnx
+from tests.export.exporting import description, method_of, reference
+from zhsenti.export.onnx import ONNX, _quiet
 
 
 @pytest.mark.parametrize("method", ["label_scoring", "classifier_head"])
@@ -43,7 +43,7 @@ def test_inputs_and_output(method, exported):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (7, 3)])
 def test_any_batch_and_length(shape, exported, adapter):
     """The graph was traced at (2, 8)."""
-    score = onnx.load(method_of(adapter), exported("label_scoring", "onnx").folder).score
+    score = ONNX.load(method_of(adapter), exported("label_scoring", "onnx").folder).score
     found = score([[1 + i] * shape[1] for i in range(shape[0])])
     assert found.shape == (shape[0], 2)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-5)
@@ -83,7 +83,7 @@ def test_the_exporter_is_quiet_and_the_settings_come_back(exported):
         assert "torch.onnx" not in done.out + done.err
         assert not [line for line in done.err.splitlines() if "arning" in line]
     before = logging.root.manager.disable
-    with onnx._quiet():
+    with _quiet():
         warnings.warn("nobody hears this", stacklevel=1)
         assert logging.root.manager.disable == logging.WARNING
     assert logging.root.manager.disable == before

@@ -12,9 +12,9 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from exporting import CASES, close, description, method_of, reference, run, watched
 
-from zhsenti.export import openvino
+from tests.export.exporting import CASES, close, description, method_of, reference, run, watched
+from zhsenti.export.openvino import OPENVINO, _openvino
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_openvino_alone_gets_the_adapters_scores(method, exported, adapters, texts):
     from transformers import AutoTokenizer
 
-    library = openvino._openvino()
+    library = _openvino()
     folder = exported(method, "openvino").folder
     task, tokenizer = description(folder)["task"], AutoTokenizer.from_pretrained(folder)
     short = [text for text in texts if len(text) < 100 and "<|" not in text][:8]
@@ -51,7 +51,7 @@ def test_nothing_of_the_graph_in_between_is_left(exported):
 
 
 def test_the_runtime_says_how_it_computes(exported, adapter):
-    reloaded = openvino.load(method_of(adapter), exported("label_scoring", "openvino").folder)
+    reloaded = OPENVINO.load(method_of(adapter), exported("label_scoring", "openvino").folder)
     assert reloaded.runtime.startswith("openvino 20")
     assert reloaded.runtime.endswith("计算）")
 
@@ -80,17 +80,16 @@ def test_importing_openvino_tells_nobody(exported, tmp_path):
     home.mkdir()
     script = f"""
 import sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}]
 from pathlib import Path
 import pytest
-from exporting import reuse_graph, watched
+from tests.export.exporting import reuse_graph, watched
 with watched() as seen, pytest.MonkeyPatch.context() as patch:
     for name in [name for name in sys.modules if name.startswith("openvino")]:
         del sys.modules[name]  # the watch looked at them
-    from zhsenti.export import openvino
+    from zhsenti.export.openvino import OPENVINO
     reuse_graph(patch, Path({str(exported("label_scoring", "onnx").folder)!r}))
-    openvino.write(None, None, Path({str(tmp_path)!r}), "fp16")
-    openvino.load(None, Path({str(tmp_path)!r})).score([[1, 2, 3], [4]])
+    OPENVINO.write(None, None, Path({str(tmp_path)!r}), "fp16")
+    OPENVINO.load(None, Path({str(tmp_path)!r})).score([[1, 2, 3], [4]])
 told = [name for name in sys.modules if name.startswith("openvino_telemetry")]
 print("seen", seen, "telemetry", told)
 """
@@ -105,8 +104,8 @@ print("seen", seen, "telemetry", told)
 
 def test_a_telemetry_that_was_there_before_stays(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino_telemetry", sys)
-    openvino._openvino()
+    _openvino()
     assert sys.modules["openvino_telemetry"] is sys
     monkeypatch.delitem(sys.modules, "openvino_telemetry")
-    openvino._openvino()
+    _openvino()
     assert "openvino_telemetry" not in sys.modules

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zhsenti.core.errors import ArtifactError
-from zhsenti.export.merged import Reloaded
+from zhsenti.export.base import Reloaded
 from zhsenti.export.parity import LEAST_AGREEMENT, compare, describe, refuse_difference, score_rows
 
 NAMES = [f"test:{i}" for i in range(2000)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from exporting import write_reviews
 
+from tests.export.exporting import write_reviews
 from zhsenti.artifact import Manifest
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.data.config import DataConfig

@@ -12,42 +12,96 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zhsenti.export.merged import Reloaded, pad
-from zhsenti.methods.base import Method
+from zhsenti.core.errors import ConfigError
+from zhsenti.export.base import Format, Reloaded
+from zhsenti.export.network import pad
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from zhsenti.methods.base import Method
 
 MODEL = "model.onnx"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "log_probs"
 
 
-def write(method: Method, network: Any, folder: Path, dtype: str) -> None:
+class Onnx(Format):
     """``model.onnx`` with its weights beside it, so that a model of any size fits and is mapped rather than read."""
-    import onnx
-    import torch
 
-    ids = torch.ones(2, 8, dtype=torch.int64)
-    axes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=1)}
-    with _quiet():
-        torch.onnx.export(
-            _graph(method, network.float()),
-            (ids, ids.clone()),
-            folder / MODEL,
-            dynamo=True,
-            input_names=list(INPUTS),
-            output_names=[OUTPUT],
-            dynamic_shapes=dict.fromkeys(INPUTS, axes),
-            external_data=True,
-            verbose=False,
+    name = "onnx"
+    dtypes = ("fp32",)
+    default_dtype = "fp32"
+    usage = 'onnxruntime.InferenceSession("{folder}/model.onnx")'
+    libraries = ("onnx", "onnxscript", "onnxruntime")
+
+    def refuse_loaded(self, method: Method, network: nn.Module) -> None:
+        check_reads(self.name, method, network)
+
+    def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        import onnx
+        import torch
+
+        ids = torch.ones(2, 8, dtype=torch.int64)
+        axes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=1)}
+        with _quiet():
+            torch.onnx.export(
+                _graph(method, network.float()),
+                (ids, ids.clone()),
+                folder / MODEL,
+                dynamo=True,
+                input_names=list(INPUTS),
+                output_names=[OUTPUT],
+                dynamic_shapes=dict.fromkeys(INPUTS, axes),
+                external_data=True,
+                verbose=False,
+            )
+        onnx.checker.check_model(str(folder / MODEL))
+
+    def load(self, method: Method, folder: Path) -> Reloaded:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
+
+        def score(rows: Sequence[list[int]]) -> np.ndarray:
+            return session.run([OUTPUT], dict(zip(INPUTS, pad(rows, 0), strict=True)))[0]
+
+        return Reloaded(f"onnxruntime {onnxruntime.__version__}（CPU）", score)
+
+
+ONNX = Onnx()
+
+
+def check_reads(form: str, method: Method, network: nn.Module) -> None:
+    """See that all that the method reads is in the graph: one hidden state, multiplied by one row for each class.
+
+    Args:
+        form: The format's name, for the message.
+        method: The adapter's.
+        network: What it scores with.
+
+    Raises:
+        ConfigError: It reads more than that.
+    """
+    if len(method.continuations) > 1:
+        raise ConfigError(
+            f"标签词不止一个 token 的任务不能导出成 {form}",
+            found="、".join(method.task.words) + "：这样的图一次只读提示之后的一个 token",
+            todo="换成一个 token 的标签词重新训练，或用 --format merged、gguf。",
         )
-    onnx.checker.check_model(str(folder / MODEL))
+    if method.output_rows(network) is None:
+        raise ConfigError(
+            f"{method.title}不能导出成 {form}",
+            found="这样的图里，每个类别的得分只能是最后一个隐藏状态与一行权重的乘积",
+            todo="改用 --format merged。",
+        )
 
 
-def _graph(method: Method, network: Any) -> Any:
-    """A module (input_ids, attention_mask) -> log_probs."""
+def _graph(method: Method, network: PreTrainedModel) -> nn.Module:
+    """A module from (input_ids, attention_mask) to log_probs."""
     import torch
     from torch import Tensor, nn
     from torch.nn import functional as F
@@ -57,7 +111,7 @@ def _graph(method: Method, network: Any) -> Any:
             super().__init__()
             self.decoder = network.model
             rows_CD = method.output_rows(network)
-            assert rows_CD is not None  # refused before any work
+            assert rows_CD is not None  # check_reads refused it before any work
             self.register_buffer("rows", rows_CD.detach().clone())
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -71,7 +125,7 @@ def _graph(method: Method, network: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter reports its steps, and libraries that it would know what to do with."""
+    """Silence the exporter, which reports each of its steps and names libraries that it could make use of."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -80,14 +134,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def load(method: Method, folder: Path) -> Reloaded:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])
-
-    def score(rows: Sequence[list[int]]) -> np.ndarray:
-        return session.run([OUTPUT], dict(zip(INPUTS, pad(rows, 0), strict=True)))[0]
-
-    return Reloaded(f"onnxruntime {onnxruntime.__version__}（CPU）", score)

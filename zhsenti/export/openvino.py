@@ -12,19 +12,25 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from zhsenti.export import onnx
-from zhsenti.export.merged import Reloaded, pad
-from zhsenti.methods.base import Method
+from zhsenti.export.base import BYTES, Format, Reloaded
+from zhsenti.export.network import pad
+from zhsenti.export.onnx import INPUTS, ONNX, OUTPUT, check_reads
+from zhsenti.export.onnx import MODEL as GRAPH
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from zhsenti.methods.base import Method
 
 MODEL = "openvino_model.xml"
 
 
-def _openvino() -> Any:
+def _openvino() -> ModuleType:
     """The library, as it is where openvino_telemetry is not installed."""
     name = "openvino_telemetry"
     before = sys.modules.get(name)
@@ -38,24 +44,41 @@ def _openvino() -> Any:
             sys.modules[name] = before
 
 
-def write(method: Method, network: Any, folder: Path, dtype: str) -> None:
+class OpenVino(Format):
     """``openvino_model.xml`` and ``.bin``; with fp16, weights are stored so, and the device computes as it likes."""
-    openvino = _openvino()
-    graph = folder / "onnx"
-    graph.mkdir()
-    onnx.write(method, network, graph, "fp32")
-    model = openvino.Core().read_model(graph / onnx.MODEL)
-    openvino.save_model(model, folder / MODEL, compress_to_fp16=dtype == "fp16")
-    del model  # the weights are mapped from the graph's file
-    shutil.rmtree(graph)
+
+    name = "openvino"
+    dtypes = ("fp16", "fp32")
+    default_dtype = "fp16"
+    usage = 'openvino.Core().compile_model("{folder}/openvino_model.xml", "CPU")'
+    libraries = ("onnx", "onnxscript", "openvino")
+
+    def refuse_loaded(self, method: Method, network: nn.Module) -> None:
+        check_reads(self.name, method, network)
+
+    def room(self, dtype: str) -> float:
+        """With the ONNX graph, which lies there in float32 meanwhile."""
+        return BYTES[dtype] + BYTES["fp32"]
+
+    def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        openvino = _openvino()
+        graph = folder / "onnx"
+        graph.mkdir()
+        ONNX.write(method, network, graph, "fp32")
+        model = openvino.Core().read_model(graph / GRAPH)
+        openvino.save_model(model, folder / MODEL, compress_to_fp16=dtype == "fp16")
+        del model  # the weights are mapped from the graph's file
+        shutil.rmtree(graph)
+
+    def load(self, method: Method, folder: Path) -> Reloaded:
+        openvino = _openvino()
+        model = openvino.Core().compile_model(folder / MODEL, "CPU")
+        computes = model.get_property("INFERENCE_PRECISION_HINT").to_string()
+
+        def score(rows: Sequence[list[int]]) -> np.ndarray:
+            return model(dict(zip(INPUTS, pad(rows, 0), strict=True)))[OUTPUT]
+
+        return Reloaded(f"openvino {openvino.__version__.split('-')[0]}（CPU，按 {computes} 计算）", score)
 
 
-def load(method: Method, folder: Path) -> Reloaded:
-    openvino = _openvino()
-    model = openvino.Core().compile_model(folder / MODEL, "CPU")
-    computes = model.get_property("INFERENCE_PRECISION_HINT").to_string()
-
-    def score(rows: Sequence[list[int]]) -> np.ndarray:
-        return model(dict(zip(onnx.INPUTS, pad(rows, 0), strict=True)))[onnx.OUTPUT]
-
-    return Reloaded(f"openvino {openvino.__version__.split('-')[0]}（CPU，按 {computes} 计算）", score)
+OPENVINO = OpenVino()

@@ -16,7 +16,7 @@ from zhsenti.evaluation.metrics import share
 from zhsenti.evaluation.schema import Interval
 
 if TYPE_CHECKING:
-    from zhsenti.export.merged import Reloaded
+    from zhsenti.export.base import Reloaded
 
 LEAST_AGREEMENT = 0.995
 BATCH_TOKENS = 1024  # of a pass, padding not counted
@@ -24,8 +24,16 @@ BATCH_TOKENS = 1024  # of a pass, padding not counted
 
 @dataclass(frozen=True)
 class Parity:
-    """agreement  share of the n rows with the same label, with its Wilson interval; differences of probabilities are
-    over all labels, ``max_log_odds_difference`` is over all pairs of labels;  disagreeing  names of rows, not texts.
+    """How far two sets of scores of the same rows differ.
+
+    Attributes:
+        n: Rows.
+        agreement: Share of them with the same label.
+        agreement_ci95: Its Wilson interval.
+        max_probability_difference: The largest difference of a probability, over all rows and labels.
+        mean_probability_difference: The mean one.
+        max_log_odds_difference: The largest difference of the log-odds of two labels, over all rows and pairs.
+        disagreeing: Names of the rows with another label, never their texts.
     """
 
     n: int
@@ -38,7 +46,16 @@ class Parity:
 
 
 def compare(reference: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Parity:
-    """Two sets of class log-probabilities (N, C) of rows called ``names``. Raises ArtifactError for NaN or infinity."""
+    """Compare two sets of scores.
+
+    Args:
+        reference: The adapter's class log-probabilities (N, C).
+        found: The export's.
+        names: What the rows are called.
+
+    Raises:
+        ArtifactError: The export's have NaN or infinity in them, or another shape.
+    """
     if found.shape != reference.shape or not np.isfinite(found).all():
         raise ArtifactError(
             "导出的模型给出的不是数（NaN 或无穷），没有写入任何东西",
@@ -61,7 +78,11 @@ def compare(reference: np.ndarray, found: np.ndarray, names: Sequence[str]) -> P
 
 
 def refuse_difference(parity: Parity) -> None:
-    """Raises ArtifactError under LEAST_AGREEMENT."""
+    """See that an export may be put in place.
+
+    Raises:
+        ArtifactError: Less than LEAST_AGREEMENT of the rows have the same label.
+    """
     if parity.agreement < LEAST_AGREEMENT:
         shown = "、".join(parity.disagreeing[:8])
         raise ArtifactError(
@@ -73,6 +94,7 @@ def refuse_difference(parity: Parity) -> None:
 
 
 def describe(parity: Parity) -> str:
+    """One Chinese line for the user."""
     low, high = parity.agreement_ci95
     return (
         f"{parity.n} 条中标签相同的 {parity.agreement:.2%}（95% 区间 {low:.2%}–{high:.2%}），"
@@ -84,7 +106,17 @@ def describe(parity: Parity) -> str:
 def score_rows(
     reloaded: Reloaded, rows: Sequence[list[int]], classes: int, advance: Callable[[int], None]
 ) -> np.ndarray:
-    """Log-probabilities (N, C) of prompts by an export, in rows of like length; ``advance`` hears of rows done."""
+    """Score prompts by an export, together with others of like length.
+
+    Args:
+        reloaded: The export.
+        rows: Prompt ids of N rows.
+        classes: C.
+        advance: Told after each batch how many rows it had.
+
+    Returns:
+        Log-probabilities, float32 (N, C).
+    """
     from zhsenti.methods.prompt import token_batches
 
     scores = np.empty((len(rows), classes), dtype=np.float32)

@@ -12,11 +12,19 @@ from zhsenti.core.paths import user_path
 from zhsenti.evaluation.config import EvalConfig
 from zhsenti.export.config import ExportConfig
 
+Row = tuple[str, str, str | None]  # name, text, aspect
+
 
 @dataclass(frozen=True)
 class Rows:
-    """texts, and aspects where the task has them;  names  where each row stands (``test:17``);  source  of them all
-    (a path or a data set's name);  notes  Chinese lines for the user.
+    """Reviews to compare on.
+
+    Attributes:
+        texts: The reviews.
+        aspects: One for each, where the task has them; else None.
+        names: Where each row stands (``test:17``).
+        source: Where they all come from: a path or a data set's name.
+        notes: Chinese lines for the user.
     """
 
     texts: list[str]
@@ -30,7 +38,9 @@ def parity_rows(config: ExportConfig, manifest: Manifest) -> Rows:
     """At most ``config.samples`` rows, drawn with ``config.seed``: a file's own, whatever their labels; of a data set
     with splits clean test rows first, then clean dev rows, then test rows whose text was trained on.
 
-    Raises ConfigError where ``auto`` cannot be found, and DataError for data that cannot be read.
+    Raises:
+        ConfigError: The data that the adapter was trained on (``auto``) cannot be found.
+        DataError: The data cannot be read.
     """
     path = user_path(config.dataset)
     return _from_file(config, manifest) if path.is_file() else _from_splits(config, manifest)
@@ -43,15 +53,15 @@ def _from_file(config: ExportConfig, manifest: Manifest) -> Rows:
     source = open_rows(path)
     text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
     aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if has_aspect else None
-    usable: list[tuple[str, str, str | None]] = []
+    usable: list[Row] = []
     unusable = 0
     for row in source.held():
-        found, error = ("", row.error) if row.error else source.text(row, text)
-        about, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
+        review, error = ("", row.error) if row.error else source.text(row, text)
+        row_aspect, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
         if error:
             unusable += 1
         else:
-            usable.append((f"{path.stem}:{row.number}", found, about))
+            usable.append((f"{path.stem}:{row.number}", review, row_aspect))
     if not usable:
         raise DataError(f"{path} 里没有能用的文本", found=f"{unusable} 行都用不了", todo="检查文本列，或换一个文件。")
     notes = [f"{path.name}：跳过用不了的 {unusable} 行"] if unusable else []
@@ -85,11 +95,9 @@ def _from_splits(config: ExportConfig, manifest: Manifest) -> Rows:
     return _rows(_draw([clean, dev, seen], config), data.splits.name, manifest.task.has_aspect, [])
 
 
-def _draw(
-    groups: Sequence[Sequence[tuple[str, str, str | None]]], config: ExportConfig
-) -> list[tuple[str, str, str | None]]:
+def _draw(groups: Sequence[Sequence[Row]], config: ExportConfig) -> list[Row]:
     """``config.samples`` rows at random from the first groups that have them, in the order they stand there."""
-    drawn: list[tuple[str, str, str | None]] = []
+    drawn: list[Row] = []
     generator = random.Random(config.seed)
     for group in groups:
         number = min(len(group), config.samples - len(drawn))
@@ -97,6 +105,6 @@ def _draw(
     return drawn
 
 
-def _rows(drawn: list[tuple[str, str, str | None]], source: str, has_aspect: bool, notes: list[str]) -> Rows:
+def _rows(drawn: list[Row], source: str, has_aspect: bool, notes: list[str]) -> Rows:
     names, texts, aspects = (list(column) for column in zip(*drawn, strict=True))
     return Rows(texts, aspects if has_aspect else None, names, source, notes)

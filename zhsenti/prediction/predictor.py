@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from zhsenti.artifact import Artifact, Manifest, open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
@@ -159,6 +160,11 @@ class SentimentPredictor:
     def method_name(self) -> str:
         """Registry key of the method."""
         return self.method.name
+
+    @property
+    def network(self) -> nn.Module:
+        """What the method scores with: a scoring model or a transformers model, with the adapter on it."""
+        return unwrap(self._scorer.network)
 
     def zero_shot(self) -> SentimentPredictor:
         """This predictor's base without its adapter.
