@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.not_run import (  # noqa: F401 (hooks of pytest, which looks for them here)
+    pytest_collection_modifyitems,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
+
 # ``make nightly``: ten tests, more than ten thousand cases.
 settings.register_profile("nightly", max_examples=1500, deadline=None)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a developer's login must not turn tests into uploads

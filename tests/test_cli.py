@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from zhsenti.core.flags import parse
 
 from zhsenti import __version__, cli
 from zhsenti.audit.config import AuditConfig
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.flags import parse
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas", "datasets", "matplotlib")
 
