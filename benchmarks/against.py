@@ -54,7 +54,7 @@ VOLATILE = {"time", "date", "seconds", "prepare_seconds", "rows_per_second", "re
             "peak_memory_gb"}  # fmt: skip
 UNCOMPARED = {"report.html", "model_card.md"}  # the evaluation's JSONs again, with its date and speeds
 WEIGHTS, SEED = "adapter_model.safetensors", 42
-LIMIT_S, READY_S = 1800, 300  # a command that takes longer is killed; a service that takes longer has failed
+LIMIT_S, READY_S = 3600, 600  # a command that takes longer is killed; a service that takes longer has failed
 SETTINGS: dict[str, Any] = {
     "format": 2,  # of what a step returns
     # The hash seed orders the adapter's ``target_modules``, a set, in its files.

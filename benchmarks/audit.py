@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 from common import ROOT, arguments, load_splits, report, write_rows
 
-from zhsenti.audit.checks import Audit
+from zhsenti.audit.checks.doubts import suspicion
 from zhsenti.audit.command import audit_splits
-from zhsenti.audit.suspects import suspicion
+from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import DatasetSplits, Example
 from zhsenti.task import SentimentTask

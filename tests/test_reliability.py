@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load, save
 
-from tests.data.test_read import write_xlsx
+from tests.data.files import write_xlsx
 from tests.models.test_hostile import save_adapter
 from zhsenti import cli
 from zhsenti.artifact import seal

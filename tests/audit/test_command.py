@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fakes import KeywordPredictor, write_adapter
 from rich.cells import cell_len
 
+from tests.fakes import KeywordPredictor, write_adapter
 from zhsenti.audit import command
-from zhsenti.audit.checks import Audit
+from zhsenti.audit.findings import Audit
 from zhsenti.audit.view import SHOWN, audit_view
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
 from zhsenti.data.config import DataConfig

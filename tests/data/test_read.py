@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from xml.sax.saxutils import escape
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.files import ROWS, write
 from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.read import read_table
 from zhsenti.data.sources import load_dataset
 from zhsenti.task import SentimentTask
-
-ROWS = [(f"第{i}家酒店的房间{'很干净' if i % 2 else '很脏'}，“下次”再说", i % 2) for i in range(60)]
-
-
-def write(path, rows=ROWS, columns=("text", "label"), encoding="utf-8"):
-    suffix = path.suffix
-    if suffix in (".csv", ".tsv"):
-        mark = "," if suffix == ".csv" else "\t"
-        quote = (lambda t: f'"{t}"') if suffix == ".csv" else str
-        lines = [mark.join(columns), *(f"{quote(text)}{mark}{label}" for text, label in rows)]
-        path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
-    elif suffix == ".jsonl":
-        lines = [json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows]
-        path.write_bytes("\n".join(lines).encode(encoding))
-    elif suffix == ".json":
-        values = [dict(zip(columns, row, strict=True)) for row in rows]
-        path.write_bytes(json.dumps(values, ensure_ascii=False).encode(encoding))
-    elif suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        columnar = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
-        pyarrow.parquet.write_table(pyarrow.table(columnar), path)
-    else:
-        write_xlsx(path, [columns, *rows])
-    return path
-
-
-def write_xlsx(path, rows, merged=""):
-    """The smallest workbook Excel and calamine accept; no writer library is a dependency."""
-
-    def cell(value):
-        if isinstance(value, (int, float)):
-            return f"<c><v>{value}</v></c>"
-        return f'<c t="inlineStr"><is><t>{escape(str(value))}</t></is></c>'
-
-    cells = f'<mergeCells count="1"><mergeCell ref="{merged}"/></mergeCells>' if merged else ""
-    sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
-    main, rels = (
-        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
-    )
-    package = "http://schemas.openxmlformats.org/package/2006"
-    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    parts = {
-        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
-        f'<Relationship Id="r1" Type="{rels}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rels}"><sheets>'
-        '<sheet name="评论" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
-        f'<Relationship Id="r1" Type="{rels}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData>{cells}</worksheet>',
-    }
-    with zipfile.ZipFile(path, "w") as book:
-        for name, text in parts.items():
-            book.writestr(name, text)
 
 
 def load(path, **changes):

@@ -8,7 +8,7 @@ from pyarrow import parquet
 
 from zhsenti import SentimentPredictor
 from zhsenti.audit import command as audit
-from zhsenti.audit.checks import Audit
+from zhsenti.audit.findings import Audit
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import sample

@@ -3,81 +3,105 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import shlex
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zhsenti.artifact import Manifest, open_artifact
-from zhsenti.audit.checks import STAGES, Audit, AuditOptions, Finding, audit
+from zhsenti.audit.checks import CHECKS
+from zhsenti.audit.checks.base import Adapter, AuditOptions
 from zhsenti.audit.config import AuditConfig
 from zhsenti.audit.files import from_dataset, read_splits
-from zhsenti.audit.lengths import CountTokens
+from zhsenti.audit.findings import Audit, Finding
+from zhsenti.audit.run import audit
+from zhsenti.audit.tokenizer import find_tokenizer
 from zhsenti.audit.view import audit_view, show
-from zhsenti.core.errors import ConfigError, ModelError
+from zhsenti.core.console import Progress
+from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable, write_json, write_text
 from zhsenti.core.flags import parse
-from zhsenti.core.paths import cache_root, user_path
+from zhsenti.core.paths import user_path
 from zhsenti.core.templates import environment
+from zhsenti.data.registry import DATASETS
 from zhsenti.data.split import DatasetSplits
 from zhsenti.data.tables import write_csv
-from zhsenti.models.backbone import Tokenizer
-from zhsenti.models.embedded import EMBEDDED, is_whole
 from zhsenti.task import SentimentTask
 from zhsenti.training.config import TrainConfig
 
-__all__ = ["audit_splits", "audit_view", "main"]
+if TYPE_CHECKING:
+    from zhsenti.prediction.predictor import SentimentPredictor
 
 FINDINGS, RESULT, PAGE = "findings.csv", "audit.json", "audit.html"
-Adapter = Callable[[list[str], list[str] | None], np.ndarray]
+ABOUT = "训练之前检查数据：编码、空文本、长度、标签、重复与泄漏、一看便知标签的特征、可能有误的标签"
+EXAMPLES = (
+    "zhsenti audit train.csv test.csv",
+    "zhsenti audit reviews.xlsx --text_column 评价内容 --label_column 好评",
+    "zhsenti audit data/ --model_path experiments/label_scoring/lora_adapter",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Raises ZhsentiError for a user's mistake, and then nothing has been written."""
-    about = "训练之前检查数据：编码、空文本、长度、标签、重复与泄漏、一看便知标签的特征、可能有误的标签"
-    config, _ = parse(AuditConfig, argv, about, positional="files")
+    """Run the command.
+
+    Args:
+        argv: The words after ``zhsenti audit``; None for those of the process.
+
+    Returns:
+        0; what was found is no failure.
+
+    Raises:
+        ZhsentiError: A user's mistake; nothing has been written.
+    """
+    config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
     folder = Path(config.output_dir)
     check_writable(folder)
     manifest = open_artifact(config.model_path).manifest if config.model_path else None
     task = _task(config, manifest)
     splits, notes = read_splits(config, task)
-    count_tokens, said = _tokenizer(config.model_name, manifest)
+    count_tokens, on_tokens = find_tokenizer(config.model_name, manifest)
     predictor = load_predictor(config) if manifest else None
-    with _progress() as bars:
+    with Progress(transient=True) as progress:
         options = AuditOptions(
             count_tokens=count_tokens,
             seed=config.seed,
-            adapter=bars.adapter(predictor) if predictor else None,
+            adapter=_adapter(predictor, progress) if predictor else None,
             adapter_rows=config.adapter_rows,
-            stage=bars.stage,
+            stage=_stages(progress),
         )
-        found = audit(splits, task, options)
-    found = found.model_copy(update={"notes": [*notes, said, *found.notes]})
-    _write(found, folder)
+        result = audit(splits, task, options)
+    result = result.model_copy(update={"notes": [*notes, on_tokens, *result.notes]})
+    _write(result, folder)
     if config.json:
-        print(json.dumps(_summary(found, folder), ensure_ascii=False))
+        print(json.dumps(_summary(result, folder), ensure_ascii=False))
     else:
-        show(found, Console(highlight=False))
+        show(result)
         print(f"每一处发现：{folder / FINDINGS}\n报告：{folder / PAGE}\n全部数据：{folder / RESULT}")
+        print(f"下一步：{next_step(config, result)}")
     return 0
 
 
 def audit_splits(
     splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, manifest: Manifest | None = None
 ) -> Audit:
-    """Audit of rows that are already loaded, for an evaluation's report.
+    """Audit rows that are already loaded, for an evaluation's report.
 
-    Tokens are counted with the tokenizer of ``manifest``'s base, else of an embedded model at hand, else estimated.
+    Args:
+        splits: The rows.
+        task: What the labels mean, the prompt, and how long it may be.
+        seed: Of MinHash and of the folds.
+        manifest: Of an adapter: tokens are counted with its base's tokenizer if that is on this machine, else with
+            that of an embedded model at hand, else estimated.
     """
-    count_tokens, _ = _tokenizer(None, manifest)
+    count_tokens, _ = find_tokenizer(None, manifest)
     return audit(from_dataset(splits), task, AuditOptions(count_tokens=count_tokens, seed=seed))
 
 
-def load_predictor(config: AuditConfig) -> Any:
+def load_predictor(config: AuditConfig) -> SentimentPredictor:
+    """The adapter of ``config.model_path``, which must be given, with its base."""
     from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
 
     assert config.model_path is not None
@@ -94,95 +118,84 @@ def _task(config: AuditConfig, manifest: Manifest | None) -> SentimentTask:
     return manifest.task
 
 
-# ── tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _tokenizer(name: str | None, manifest: Manifest | None) -> tuple[CountTokens | None, str]:
-    """A counter from what is on this machine, and a Chinese sentence on it. Raises ModelError when ``name`` is not."""
-    trained = [str(manifest.base["model_id"])] if manifest else []
-    for candidate in [name] if name else [*trained, *EMBEDDED]:
-        folder = _local_folder(candidate)
-        if folder:
-            return _counter(Tokenizer(folder)), f"token 数由 {candidate} 的分词器数出"
-    if name:
-        raise ModelError(
-            f"本地没有 {name} 的分词器",
-            expected="含 tokenizer.json 的文件夹，或已下载过的模型（审计从不下载）",
-            todo="去掉 --model_name，就按字数估计。",
-        )
-    return None, "本地没有分词器，token 数按字数估计（每个汉字约 0.62 个）"
-
-
-def _counter(tokenizer: Tokenizer) -> CountTokens:
-    def count(texts: Sequence[str]) -> list[int]:
-        clean = (text.encode("utf-8", "replace").decode("utf-8") for text in texts)
-        return [len(tokenizer.encode(text, split_special_tokens=True)) for text in clean]
-
-    return count
-
-
-def _local_folder(name: str) -> Path | None:
-    """Where the tokenizer of ``name`` lies on this machine: a folder, an embedded model, the hub's cache."""
-    path = user_path(name)
-    if name in EMBEDDED:
-        path = cache_root() / "models" / name
-        return path if is_whole(path) else None
-    if path.is_dir():
-        return path if any((path / file).is_file() for file in ("tokenizer.json", "vocab.json")) else None
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(name, "tokenizer.json")
-        return Path(found).parent if isinstance(found, str) else None
-    return None
-
-
 # ── progress ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Bars:
-    """One bar over the stages, and one over the rows that the adapter reads."""
+def _stages(progress: Progress) -> Callable[[str], None]:
+    """One bar over the checks."""
+    bar, begun = progress.add("", len(CHECKS), unit="项"), count()
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._stages = progress.add_task("", total=len(STAGES))
+    def begin(title: str) -> None:
+        bar.title = title
+        bar.set(next(begun))
 
-    def stage(self, name: str) -> None:
-        self._progress.update(self._stages, description=name, completed=STAGES.index(name))
-
-    def adapter(self, predictor: Any) -> Adapter:
-        def read(texts: list[str], aspects: list[str] | None) -> np.ndarray:
-            bar = self._progress.add_task("适配器复核", total=len(texts))
-            return predictor.log_probs(texts, aspects, progress=lambda n: self._progress.update(bar, advance=n))
-
-        return read
+    return begin
 
 
-@contextmanager
-def _progress() -> Iterator[_Bars]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Bars(progress)
+def _adapter(predictor: SentimentPredictor, progress: Progress) -> Adapter:
+    """One bar over the rows that the adapter reads."""
+
+    def read(texts: list[str], aspects: list[str] | None) -> np.ndarray:
+        bar = progress.add("适配器复核", len(texts))
+        return predictor.log_probs(texts, aspects, progress=bar.advance)
+
+    return read
 
 
 # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _summary(found: Audit, folder: Path) -> dict[str, Any]:
+def _summary(result: Audit, folder: Path) -> dict[str, object]:
     """For scripts: everything but the findings, how many of each kind there are, and where they lie."""
     return {
-        **found.model_dump(mode="json", exclude={"findings"}),
-        "findings": found.counts(),
+        **result.model_dump(mode="json", exclude={"findings"}),
+        "findings": result.counts(),
         "findings_csv": str(folder / FINDINGS),
         "audit_json": str(folder / RESULT),
         "audit_html": str(folder / PAGE),
     }
 
 
-def _write(found: Audit, folder: Path) -> None:
+def _write(result: Audit, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     columns = list(Finding.model_fields)
-    write_csv(folder / FINDINGS, columns, ([getattr(item, name) for name in columns] for item in found.findings))
-    write_json(folder / RESULT, found.model_dump(mode="json"))
-    page = environment("zhsenti.audit").get_template("audit.html.j2").render(audit=audit_view(found))
+    write_csv(folder / FINDINGS, columns, ([getattr(item, name) for name in columns] for item in result.findings))
+    write_json(folder / RESULT, result.model_dump(mode="json"))
+    page = environment("zhsenti.audit").get_template("audit.html.j2").render(audit=audit_view(result))
     write_text(folder / PAGE, page)
+
+
+def next_step(config: AuditConfig, result: Audit) -> str:
+    """What to do after this audit (Chinese), with the command to type at its end.
+
+    Data without labels can only be scored. Data that was audited with an adapter is what that is measured on.
+    """
+    if not any(split.labelled for split in result.splits):
+        words = ["zhsenti predict --input", shlex.quote(config.files[0]), *_flags(config, "model_path", "text_column")]
+        return " ".join(words)
+    data, before = _as_one(config.files, result), []
+    if not data:
+        before.append("把文件放进一个文件夹，训练用的取名 train")
+    if result.unknown_labels or result.empty:
+        before.append("改好用不了的行（或加 --on_error skip 跳过它们）")
+    columns = _flags(config, "text_column", "label_column", "aspect_column")
+    dataset = ["--dataset", shlex.quote(data) if data else "文件夹", *columns]
+    if config.model_path:
+        words = ["zhsenti evaluate", *_flags(config, "model_path"), *dataset]
+    else:
+        words = ["zhsenti train", *dataset, *_flags(config, "task", "max_length")]
+    return f"{'，'.join(before)}，再 {' '.join(words)}" if before else " ".join(words)
+
+
+def _flags(config: AuditConfig, *names: str) -> list[str]:
+    """Those of the flags that were given, as they are typed."""
+    given = ((name, getattr(config, name)) for name in names)
+    return [f"--{name} {shlex.quote(str(value))}" for name, value in given if value is not None]
+
+
+def _as_one(files: Sequence[str], result: Audit) -> str:
+    """What ``--dataset`` takes for these files: the only one, or the folder they are all in; "" for neither."""
+    if len(files) == 1 and (len(result.splits) == 1 or files[0] in DATASETS):
+        return files[0]
+    folders = {files[0]} if len(files) == 1 else {str(user_path(file).parent) for file in files}
+    return folders.pop() if len(folders) == 1 and any(split.name == "train" for split in result.splits) else ""

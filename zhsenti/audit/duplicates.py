@@ -21,7 +21,7 @@ _GRAM = 3
 
 
 def groups_of(keys: Sequence[object]) -> dict[object, list[int]]:
-    """Key -> positions that have it, both in order of first occurrence."""
+    """The positions of each key; keys and positions in order of first occurrence."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -29,7 +29,7 @@ def groups_of(keys: Sequence[object]) -> dict[object, list[int]]:
 
 
 def shingles(text: str) -> np.ndarray:
-    """The sorted set of ``text``'s character 3-grams (a shorter text is one by itself), each as one uint64."""
+    """The sorted set of ``text``'s character 3-grams (a shorter text is one by itself), each as one uint64 (K,)."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64) + np.uint64(1)
     width = min(_GRAM, len(points))
     packed = np.zeros(len(points) - width + 1 if width else 0, dtype=np.uint64)
@@ -39,20 +39,25 @@ def shingles(text: str) -> np.ndarray:
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """The similarity |A ∩ B| / |A ∪ B| of two sorted sets."""
     common = len(np.intersect1d(a, b, assume_unique=True))
     return common / (len(a) + len(b) - common) if common else 0.0
 
 
 def near_pairs(texts: Sequence[str], seed: int = 42) -> list[tuple[int, int, float]]:
-    """(later, earlier, Jaccard ≥ 0.8) of distinct ``texts``, by later text, then most similar first.
+    """Find nearly same texts. Of very many alike ones only the nearest in the list are compared (NEIGHBOURS).
 
-    Of very many alike texts only the nearest in the list are compared (NEIGHBOURS); each text keeps all its matches
-    among those.
+    Args:
+        texts: Distinct texts.
+        seed: Of MinHash.
+
+    Returns:
+        (later, earlier, Jaccard ≥ 0.8): two positions and their similarity, by later text, then most similar first.
     """
     if len(texts) < 2:
         return []
     sets = [shingles(text) for text in texts]
-    sizes = np.array([len(found) for found in sets])
+    sizes = np.array([len(grams) for grams in sets])
     later, earlier = _candidates(sets, seed)
     alike = np.minimum(sizes[later], sizes[earlier]) >= THRESHOLD * np.maximum(sizes[later], sizes[earlier])
     pairs = []
@@ -86,7 +91,7 @@ def _candidates(sets: list[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarr
 def _signatures(sets: list[np.ndarray], seed: int) -> np.ndarray:
     """MinHash signatures, uint32 (N, BANDS * ROWS)."""
     flat = np.concatenate(sets)
-    offsets = np.concatenate([[0], np.cumsum([len(found) for found in sets])]).astype(np.uint64)
+    offsets = np.concatenate([[0], np.cumsum([len(grams) for grams in sets])]).astype(np.uint64)
     mixed = flat * np.uint64(0x9E3779B97F4A7C15)  # packed 3-grams differ in few bits; a hash differs in all
     mixed ^= mixed >> np.uint64(32)
     mixed *= np.uint64(0xD6E8FEB86659FD93)

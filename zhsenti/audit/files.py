@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zhsenti.audit.config import AuditConfig
-from zhsenti.audit.findings import AuditSplit
+from zhsenti.audit.rows import AuditSplit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.config import DataConfig
@@ -24,15 +24,22 @@ _CANONICAL = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in 
 
 
 def read_splits(config: AuditConfig, task: SentimentTask) -> tuple[list[AuditSplit], list[str]]:
-    """The rows of ``config.files`` and notes for the user (Chinese). Raises ConfigError or DataError."""
+    """Read what an audit is asked to look at.
+
+    Returns:
+        The rows of ``config.files``, and notes for the user (Chinese).
+
+    Raises:
+        ConfigError: No file was named.
+        DataError: A file or folder cannot be used as a whole, or two of them would have the same name.
+    """
     if not config.files:
         raise ConfigError(
             "没有给出要审计的数据", expected="数据文件、文件夹，或 " + "、".join(DATASETS), todo="zhsenti audit 文件…"
         )
     if len(config.files) == 1 and config.files[0] in DATASETS:
-        columns = DataConfig(dataset=config.files[0], seed=config.seed)
-        found = load_dataset(columns, task)
-        return from_dataset(found), list(found.notes)
+        dataset = load_dataset(DataConfig(dataset=config.files[0], seed=config.seed), task)
+        return from_dataset(dataset), list(dataset.notes)
     notes: list[str] = []
     splits: list[AuditSplit] = []
     for path in _files(config.files, notes):
@@ -63,11 +70,11 @@ def from_dataset(splits: DatasetSplits) -> list[AuditSplit]:
 
 
 def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for word in given:
         path = user_path(word)
-        found += _in_folder(path, notes) if is_folder(path) else [path]
-    return found
+        files += _in_folder(path, notes) if is_folder(path) else [path]
+    return files
 
 
 def _in_folder(folder: Path, notes: list[str]) -> list[Path]:

@@ -1,47 +1,31 @@
-"""What an audit takes and what it says, as data: read by the console summary, the CSV, the page and scripts."""
+"""What an audit says, as data: read by the console summary, the CSV, the page, the evaluation report and scripts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 FORMAT = 1
-KINDS = {
-    "cross_split": "文本也在另一部分里",
-    "conflict": "同文异标",
-    "unknown_label": "标签不认识",
-    "empty": "没有文字",
-    "shortcut": "一看便知标签的特征",
-    "near_cross_split": "与另一部分里的文本近似",
-    "encoding": "可疑字符",
-    "too_long": "超过 max_length",
-    "exact_duplicate": "重复文本",
-    "near_duplicate": "近似重复",
-    "adapter_disagrees": "适配器不同意标签",
-    "suspect_label": "标签可能有误",
-}
-SPLIT_ORDER = ("train", "dev", "test")
+LAST = 1000  # the rank of what nobody has ranked
+MAX_SHOWN = 300  # characters of a text in a finding
 
 
-@dataclass(frozen=True)
-class AuditSplit:
-    """One file or part. ``labels``: a class index, or None where unknown or empty; None as a whole: no label column.
+class Kind(NamedTuple):
+    """One kind of finding.
 
-    rows        1-based data row in the source, one a text;  source  where the rows are from
-    raw_labels  the labels as written, to show those the task does not know;  note  the file's encoding (Chinese)
+    Attributes:
+        name: For files and scripts.
+        title: For people (Chinese).
+        rank: How bad it is compared with other kinds: lists begin with the lowest. Ours run from 10, texts that are in
+            train and in test, to 130, words that are probably no more than words.
     """
 
     name: str
-    source: str
-    texts: Sequence[str]
-    labels: Sequence[int | None] | None
-    rows: Sequence[int]
-    aspects: Sequence[str] | None = None
-    raw_labels: Sequence[str] | None = None
-    note: str = ""
+    title: str
+    rank: int = LAST
 
 
 class _Model(BaseModel):
@@ -49,7 +33,20 @@ class _Model(BaseModel):
 
 
 class Finding(_Model):
-    """One thing to look at. ``row`` is None for a feature of many rows; ``score``'s meaning depends on the kind."""
+    """One thing to look at.
+
+    Attributes:
+        kind: The kind's name.
+        title: The kind's title (Chinese).
+        split: Where the row is.
+        row: Its number in the source, from 1 on; None for a feature of many rows.
+        text: The text, or the feature, as ``shown``.
+        label: The label as written.
+        detail: More on it (Chinese).
+        other_split: Where the row is that it is like or contradicts.
+        other_row: That row's number.
+        score: How bad it is; what it means depends on the kind.
+    """
 
     kind: str
     title: str
@@ -64,7 +61,17 @@ class Finding(_Model):
 
 
 class TokenStats(_Model):
-    """Prompt lengths in tokens, template included. ``measured``: by the model's tokenizer, else estimated."""
+    """Prompt lengths of a split in tokens, template included.
+
+    Attributes:
+        measured: By the model's tokenizer; else estimated.
+        max_length: The task's.
+        mean: Arithmetic mean.
+        median: Half are shorter.
+        p95: 95 % are shorter.
+        max: The longest.
+        n_over: How many are longer than max_length.
+    """
 
     measured: bool
     max_length: int
@@ -76,6 +83,18 @@ class TokenStats(_Model):
 
 
 class SplitFacts(_Model):
+    """One split.
+
+    Attributes:
+        name: train, dev, test, or the file's name without its ending.
+        source: Where the rows are from.
+        note: The file's encoding (Chinese).
+        n: How many rows there are.
+        labelled: Whether there is a label column.
+        labels: How many rows have each label.
+        tokens: How long the prompts are.
+    """
+
     name: str
     source: str
     note: str
@@ -86,8 +105,16 @@ class SplitFacts(_Model):
 
 
 class Shortcut(_Model):
-    """``feature`` is in ``rows`` of the rows looked at, ``purity`` of them labelled ``label``; ``low`` is the Wilson
-    95 % lower bound. ``meaning``: a word that may well say what it means; else an emoji, a symbol or a pattern.
+    """A feature that gives a label away.
+
+    Attributes:
+        kind: word, first (word of a text), emoji, symbol or pattern.
+        feature: The word or character, or the pattern's name (Chinese).
+        label: The label that it gives away.
+        rows: How many of the rows looked at have it.
+        purity: The share of these that have the label.
+        low: Lower end of purity's 95 % interval (Wilson).
+        meaning: Whether it is a word that may well say what it means.
     """
 
     kind: str
@@ -100,10 +127,29 @@ class Shortcut(_Model):
 
 
 class Audit(_Model):
-    """Counts are of rows unless said otherwise. Keys like ``test_in_train``: rows of test whose text is in train.
+    """The result of an audit. Counts are of rows unless said otherwise.
 
-    conflicting_texts counts texts: identical in train (or over all splits) with more than one label.
-    near_repeated: rows near, but not identical, to an earlier row of their split.
+    Attributes:
+        format: Of this file.
+        labels: The task's.
+        splits: Each split by itself.
+        exact_cross_split: Under "test_in_train": rows of test whose text is in train, too.
+        normalised_cross_split: The same, also where only spaces, punctuation, case or width differ.
+        near_cross_split: Rows of test that are near a text of train without being the same.
+        repeated: Rows of each split that repeat an earlier row of it exactly.
+        repeated_in_train: Those of the first split.
+        near_repeated: Rows of each split that are near an earlier row of it without being identical.
+        conflicting_texts: Texts that occur in the first split with more than one label.
+        conflicting_texts_all: Texts that do in all splits together.
+        empty: Rows with nothing to read.
+        suspicious_characters: Rows with characters that look damaged.
+        unknown_labels: Rows whose label is empty or not one of the task's.
+        shortcuts: Features that give a label away.
+        suspects: Rows whose label a linear model doubts, those listed.
+        adapter_disagreements: Rows whose label an adapter contradicts; None without one.
+        warnings: Sentences for people, the worst first (Chinese).
+        notes: On the audit itself (Chinese).
+        findings: Each thing to look at, the worst kinds first.
     """
 
     format: int = FORMAT
@@ -128,76 +174,22 @@ class Audit(_Model):
     findings: list[Finding]
 
     def counts(self) -> dict[str, int]:
-        """Findings of each kind that occurs, in the order of KINDS."""
-        found = [finding.kind for finding in self.findings]
-        return {kind: found.count(kind) for kind in KINDS if kind in found}
+        """How many findings there are of each kind that occurs, the worst kinds first."""
+        return dict(Counter(finding.kind for finding in self.findings))
 
 
-def masked(text: str) -> str:
-    """``text`` of the same length for pages that are passed on: of seven or more digits (telephone, QQ, order) three
-    stay."""
-    return re.sub(r"\d{7,}", lambda run: run[0][:3] + "•" * (len(run[0]) - 3), text)
+# ── for people ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-
-MAX_SHOWN = 300
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
 def shown(text: str, limit: int = MAX_SHOWN) -> str:
-    """``text`` for people: what cannot be seen (or encoded) as an escape, long texts cut."""
-    cut = text[:limit]
-    visible = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    """A text for people: what cannot be seen (or encoded) as an escape, the rest of a long text left out."""
+    visible = _UNSEEN.sub(lambda hidden: f"\\u{ord(hidden[0]):04x}", text[:limit])
     return visible + (f"……（共 {len(text)} 字）" if len(text) > limit else "")
 
 
-class Rows:
-    """All splits' rows in one list, train, dev and test first, then others as given; an index is a position in it."""
-
-    def __init__(self, splits: Sequence[AuditSplit], labels: Sequence[str]) -> None:
-        rank = {name: place for place, name in enumerate(SPLIT_ORDER)}
-        self.splits = sorted(splits, key=lambda split: rank.get(split.name, len(rank)))
-        self.names = [split.name for split in self.splits]
-        self.of: dict[str, range] = {}
-        self.texts: list[str] = []
-        self.labels: list[int | None] = []
-        self.aspects: list[str] = []
-        self._where: list[tuple[str, int]] = []
-        self._written: list[str] = []
-        for split in self.splits:
-            n = len(split.texts)
-            self.of[split.name] = range(len(self.texts), len(self.texts) + n)
-            given = split.labels if split.labels is not None else [None] * n
-            self.texts += split.texts
-            self.labels += given
-            self.aspects += split.aspects if split.aspects is not None else [""] * n
-            self._where += [(split.name, row) for row in split.rows]
-            raw = split.raw_labels if split.raw_labels is not None else [""] * n
-            self._written += [written if k is None else labels[k] for k, written in zip(given, raw, strict=True)]
-
-    def split(self, index: int) -> str:
-        return self._where[index][0]
-
-    def number(self, index: int) -> int:
-        return self._where[index][1]
-
-    def written(self, index: int) -> str:
-        """The label's name; as it stands in the file where the task does not know it."""
-        return shown(self._written[index], 60)
-
-    def finding(
-        self, kind: str, index: int, detail: str = "", other: int | None = None, score: float | None = None
-    ) -> Finding:
-        split, row = self._where[index]
-        other_split, other_row = self._where[other] if other is not None else (None, None)
-        return Finding(
-            kind=kind,
-            title=KINDS[kind],
-            split=split,
-            row=row,
-            text=shown(self.texts[index]),
-            label=self.written(index),
-            detail=detail,
-            other_split=other_split,
-            other_row=other_row,
-            score=None if score is None else round(score, 4),
-        )
+def masked(text: str) -> str:
+    """A text of the same length for pages that are passed on: of seven or more digits (telephone, QQ, order) three
+    stay."""
+    return re.sub(r"\d{7,}", lambda run: run[0][:3] + "•" * (len(run[0]) - 3), text)

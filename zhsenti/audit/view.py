@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zhsenti.audit.findings import KINDS, Audit, Finding, masked, shown
+from zhsenti.audit.findings import Audit, Finding, masked, shown
 
 SHOWN = 15  # findings of a kind on the page; all of them are in findings.csv
 _ABOUT_TEXT = 160
@@ -17,7 +17,14 @@ _ABOUT_TEXT = 160
 
 @dataclass(frozen=True)
 class Group:
-    """Findings of one kind: the first ``SHOWN`` (the worst where they are ranked) of ``n``."""
+    """Findings of one kind.
+
+    Attributes:
+        kind: Its name.
+        title: Its title (Chinese).
+        n: How many there are.
+        findings: The first ``SHOWN`` of them, the worst where they are ranked.
+    """
 
     kind: str
     title: str
@@ -27,20 +34,25 @@ class Group:
 
 @dataclass(frozen=True)
 class AuditView:
-    """``facts`` holds no findings; they are in ``groups``, in the order of KINDS."""
+    """An audit as the page shows it.
+
+    Attributes:
+        facts: The audit without its findings.
+        groups: The findings by kind, the worst kinds first.
+    """
 
     facts: Audit
     groups: list[Group]
 
 
 def audit_view(audit: Audit) -> AuditView:
+    """Choose what the page shows, with long numbers masked: pages are passed on."""
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in audit.findings:
         by_kind[finding.kind].append(finding)
     groups = [
-        Group(kind, title, len(found), [_short(finding) for finding in found[:SHOWN]])
-        for kind, title in KINDS.items()
-        if (found := by_kind.get(kind))
+        Group(kind, findings[0].title, len(findings), [_short(finding) for finding in findings[:SHOWN]])
+        for kind, findings in by_kind.items()
     ]
     return AuditView(audit.model_copy(update={"findings": []}), groups)
 
@@ -49,26 +61,27 @@ def _short(finding: Finding) -> Finding:
     return finding.model_copy(update={"text": shown(masked(finding.text), _ABOUT_TEXT)})
 
 
-def show(audit: Audit, console: Console) -> None:
-    """Tables that fit 80 columns, then the verdicts, worst first."""
+def show(audit: Audit) -> None:
+    """Print on standard output: tables that fit 80 columns, then the warnings, worst first."""
+    console = Console(highlight=False, emoji=False, markup=False)
     console.print(_splits_table(audit))
-    counts = audit.counts()
+    counts, titles = audit.counts(), {finding.kind: finding.title for finding in audit.findings}
     if counts:
         table = Table(box=box.HORIZONTALS, pad_edge=False)
         table.add_column("发现")
         table.add_column("处数", justify="right")
         for kind, n in counts.items():
-            table.add_row(KINDS[kind], f"{n}")
+            table.add_row(titles[kind], f"{n}")
         console.print(table)
     for place, warning in enumerate(audit.warnings, start=1):
-        console.print(f"{place}. {warning}", markup=False, soft_wrap=True)
+        print(f"{place}. {warning}")
     if not audit.warnings:
-        console.print("没有发现问题。")
+        print("没有发现问题。")
     for split in audit.splits:
         if split.note:
-            console.print(f"说明：{split.name} {split.note}", markup=False, soft_wrap=True)
+            print(f"说明：{split.name} {split.note}")
     for note in audit.notes:
-        console.print(f"说明：{note}", markup=False, soft_wrap=True)
+        print(f"说明：{note}")
 
 
 def _splits_table(audit: Audit) -> Table:

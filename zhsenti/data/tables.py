@@ -6,12 +6,17 @@ import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 from zhsenti.core.files import replacing
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+@overload
+def csv_safe(value: str) -> str: ...
+@overload
+def csv_safe(value: object) -> object: ...
 def csv_safe(value: object) -> object:
     """A value as a cell: text that a spreadsheet would run gets a leading ', None is empty, numbers stay numbers.
 

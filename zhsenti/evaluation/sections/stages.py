@@ -39,7 +39,7 @@ from zhsenti.prediction import explain
 from zhsenti.prediction.temperature import scale
 
 if TYPE_CHECKING:
-    from zhsenti.audit.checks import Audit
+    from zhsenti.audit.findings import Audit
     from zhsenti.data.split import Example
 
 QUICK_ITEMS = 3  # of the challenge set, a category and label
@@ -268,8 +268,8 @@ def audit(run: Run) -> Audit | None:
     whole = run.data.whole
     if not run.full.audit or len(whole.train) + len(whole.dev) + len(whole.test) > MAX_AUDITED:
         return None
-    from zhsenti.audit.checks import FORMAT, Audit
     from zhsenti.audit.command import audit_splits
+    from zhsenti.audit.findings import FORMAT, Audit
     from zhsenti.core.files import write_json
 
     rows = [

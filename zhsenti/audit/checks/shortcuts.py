@@ -10,8 +10,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import rjieba
 
-from zhsenti.audit.findings import Shortcut
+from zhsenti.audit.checks.base import AuditOptions, Check, Outcome, Warned
+from zhsenti.audit.findings import Finding, Kind, Shortcut
+from zhsenti.audit.rows import Rows
+from zhsenti.task import SentimentTask
 
+SHORTCUT = Kind("shortcut", "一看便知标签的特征", 50)
+BY_LENGTH, BY_WORDS = 55, 130  # ranks of warnings
+LENGTH_AUC = 0.7
 KINDS = ("emoji", "pattern", "word", "first", "symbol")  # of as many rows, the more telling first
 MIN_ROWS, MIN_SHARE = 20, 0.002
 # Of the lower bound. 22 pure rows reach it; 25 words of ChnSentiCorp do, none would reach 0.95 (73 pure rows).
@@ -28,11 +34,56 @@ _PATTERNS = (
     ("# 话题 #", re.compile(r"[#＃][^#＃]+[#＃]")),
     ("换行", re.compile(r"[\r\n]")),
 )
-Feature = tuple[str, str]
+Feature = tuple[str, str]  # one of KINDS, and the word, symbol or name of a pattern
+
+
+def check(rows: Rows, task: SentimentTask, options: AuditOptions) -> Outcome:
+    """Look at the rows that a model would learn from: those of the first split that has labels."""
+    usable = rows.usable
+    train = [i for i in usable if rows.split(i) == rows.split(usable[0])]
+    texts = [rows.texts[i] for i in train]
+    labels = [label for i in train if (label := rows.labels[i]) is not None]
+    if len(set(labels)) < 2:
+        return Outcome(fields={"shortcuts": []})
+    shortcuts = find_shortcuts(texts, labels, task.labels)
+    warnings = [*_warning(shortcuts, meaning=False), *_warning(shortcuts, meaning=True)]
+    auc, label = length_auc(texts, labels)
+    if auc > LENGTH_AUC:
+        sentence = f"只看文本长短就能认出“{task.labels[label]}”（AUC {auc:.2f}）：模型可能只学会看长短"
+        warnings.append(Warned(sentence, BY_LENGTH))
+    findings = [_finding(shortcut, rows.split(train[0])) for shortcut in shortcuts]
+    return Outcome(findings=findings, warnings=warnings, fields={"shortcuts": shortcuts})
+
+
+def _warning(shortcuts: Sequence[Shortcut], *, meaning: bool) -> Iterator[Warned]:
+    """Marks without a meaning of their own are the ones to worry about."""
+    some = [s for s in shortcuts if s.meaning == meaning]
+    if not some:
+        return
+    what = "词" if meaning else "没有词义的特征（表情、符号、网址、数字等）"
+    follows = "多半是正常的情感用词，请过目" if meaning else "模型可能只学会看它"
+    shown = "、".join(f"{s.feature}→{s.label}（{s.rows} 行，{100 * s.purity:.0f} %）" for s in some[:3])
+    yield Warned(
+        f"{len(some)} 个{what}几乎直接给出标签：{shown}{'等' if len(some) > 3 else ''}；{follows}",
+        BY_WORDS if meaning else SHORTCUT.rank,
+    )
+
+
+def _finding(shortcut: Shortcut, split: str) -> Finding:
+    meaning = "词" if shortcut.meaning else "没有词义"
+    return Finding(
+        kind=SHORTCUT.name,
+        title=SHORTCUT.title,
+        split=split,
+        text=shortcut.feature,
+        label=shortcut.label,
+        detail=f"{shortcut.rows} 行里 {100 * shortcut.purity:.1f} % 是{shortcut.label}；{meaning}",
+        score=round(shortcut.low, 4),
+    )
 
 
 def features(text: str) -> set[Feature]:
-    """(kind, feature) of everything looked for in one text; the kinds are KINDS."""
+    """Everything that is looked for in one text."""
     text = text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
     words = [word for word in rjieba.cut(text) if word.strip()]
     found: set[Feature] = {("word", word) for word in words if any(c.isalnum() for c in word)}
@@ -49,10 +100,18 @@ def features(text: str) -> set[Feature]:
 
 
 def find_shortcuts(texts: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> list[Shortcut]:
-    """The features that give a label away, most rows first. Identical texts with one label count once.
+    """The features that give a label away. Identical texts with one label count once.
 
     A feature does when it is in enough rows (MIN_ROWS, MIN_SHARE) and the 95 % lower bound of its purity reaches
     PURITY, or half-way from the label's own share to 1 where that is higher: a label of 96 % proves nothing.
+
+    Args:
+        texts: N texts.
+        labels: Their classes' indices.
+        names: The labels' names.
+
+    Returns:
+        At most MAX_LISTED of them, most rows first.
     """
     rows = list(dict.fromkeys(zip(texts, labels, strict=True)))
     totals = Counter(label for _, label in rows)
@@ -96,9 +155,16 @@ def wilson_low(hits: int, n: int) -> float:
 
 
 def length_auc(texts: Sequence[str], labels: Sequence[int]) -> tuple[float, int]:
-    """How well the text's length alone tells one label from the others: (the best label's AUC ≥ 0.5, that label)."""
+    """How well the text's length alone tells one label from the others.
+
+    Returns:
+        The AUC (0.5 to 1) of the label that it tells best, and that label's index.
+    """
     from sklearn.metrics import roc_auc_score
 
     lengths, given = np.array([len(text) for text in texts]), np.array(labels)
-    found = [(float(roc_auc_score(given == label, lengths)), label) for label in np.unique(given).tolist()]
-    return max((max(auc, 1 - auc), label) for auc, label in found)
+    by_label = [(float(roc_auc_score(given == label, lengths)), label) for label in np.unique(given).tolist()]
+    return max((max(auc, 1 - auc), label) for auc, label in by_label)
+
+
+SHORTCUTS = Check("一看便知标签的特征", (SHORTCUT,), check)
