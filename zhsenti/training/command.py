@@ -18,8 +18,18 @@ EXAMPLES = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Raises ZhsentiError for a user's mistake, and then nothing has been written."""
-    about = "微调中文情感分类器"
+    """Train as the command line says.
+
+    Args:
+        argv: The words after ``train``; None for those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ZhsentiError: The user's mistake, and then nothing has been written; or a run that cannot go on.
+    """
+    about = "微调中文情感分类器：一行命令，从数据到保存好的适配器；断了能接着跑。"
     config, sources = parse(TrainConfig, argv, about, examples=EXAMPLES, configs=package_file("zhsenti", "configs"))
     started = started_count()
     if config.num_processes > 1 and started not in (1, config.num_processes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,20 @@ MAX_SHOWN = 80  # characters of a value
 
 
 def identity_of(
-    config: TrainConfig, task: SentimentTask, *, precision: str, use_qlora: bool, processes: int, data: str, base: str
+    config: TrainConfig, task: SentimentTask, decided: Mapping[str, object], *, data: str, base: str
 ) -> Identity:
     """The identity of a run.
 
     Args:
         config: Its settings, of which those in ``FREE`` do not count.
         task: As it was resolved.
-        precision: Name of what was chosen where the settings leave it open, as are the next two.
-        use_qlora: Whether the base is in 4 bits.
-        processes: How many train together.
+        decided: What was chosen where the settings leave it open: precision, use_qlora, processes.
         data: SHA-256 of the rows.
         base: Revision of the base.
     """
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
-    decided = {"precision": precision, "use_qlora": use_qlora, "processes": processes, "max_length": task.max_length}
-    return {"config": settings | decided, "task": task.to_dict(), "data": data, "base": base}
+    resolved = {**settings, **decided, "max_length": task.max_length}
+    return {"config": resolved, "task": task.to_dict(), "data": data, "base": base}
 
 
 def keep_base(config: TrainConfig, output_dir: Path) -> TrainConfig:

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from zhsenti.core.console import say as say_line
 from zhsenti.core.errors import TrainingError
 from zhsenti.methods.prompt import Encoded, token_batches
 from zhsenti.models.trie import TokenTrie
@@ -43,7 +42,6 @@ class SentimentTrainer(SavingTrainer):
         keep: How many checkpoints stay.
         rows: Of each training item its data row in the source, to name a batch that fails.
         processes: Who trains together; alone where not given.
-        say: Prints a Chinese line.
         **kwargs: The Trainer's own, by name.
     """
 
@@ -59,12 +57,11 @@ class SentimentTrainer(SavingTrainer):
         keep: int,
         rows: list[int] | None = None,
         processes: Processes | None = None,
-        say: Callable[[str], None] = say_line,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.sampler, self.micro_tokens, self.identity, self.keep = sampler, micro_tokens, identity, keep
-        self.rows, self.processes, self.say = rows or [], processes or Processes(), say
+        self.rows, self.processes = rows or [], processes or Processes()
         self.best = {}
         self.folder = Path(kwargs["args"].output_dir)
         self._started = time.monotonic()
@@ -132,7 +129,7 @@ class SentimentTrainer(SavingTrainer):
         smallest = self.processes.least(self.micro_tokens)
         if smallest < self.micro_tokens:
             self.micro_tokens = smallest
-            self.say(f"另一个进程内存不足：每次前向减为至多 {smallest} token，有效批量不变，继续训练。")
+            self.processes.say(f"另一个进程内存不足：每次前向减为至多 {smallest} token，有效批量不变，继续训练。")
         return result
 
     def _accumulate(self, model: nn.Module, items: list[Encoded], num_items_in_batch: Tensor | int | None) -> Tensor:
@@ -164,10 +161,10 @@ class SentimentTrainer(SavingTrainer):
         passes = [[len(items[i].ids) for i in batch] for batch, _ in self._passes(items)]
         if any(len(lengths) > 1 for lengths in passes):
             self.micro_tokens = max(min(self.micro_tokens, max(map(sum, passes))) // 2, 1)
-            self.say(f"内存不足：每次前向减为至多 {self.micro_tokens} token，有效批量不变，继续训练。")
+            self.processes.say(f"内存不足：每次前向减为至多 {self.micro_tokens} token，有效批量不变，继续训练。")
         elif not self.model.checkpointing:
             self.model.enable_checkpointing()
-            self.say("内存不足：改为重算激活（约慢三分之一），结果不变，继续训练。")
+            self.processes.say("内存不足：改为重算激活（约慢三分之一），结果不变，继续训练。")
         else:
             raise TrainingError(
                 f"内存不足：一条 {max(map(sum, passes))} token 的评论也放不下",

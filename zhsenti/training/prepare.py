@@ -76,15 +76,13 @@ class Parts:
     @property
     def identity(self) -> Identity:
         """What may not change between this run and its resumption."""
-        return identity_of(
-            self.config,
-            self.method.task,
-            precision=self.precision.name,
-            use_qlora=self.plan.fit.qlora,
-            processes=self.processes.count,
-            data=self.rows.sha256,
-            base=str(self.base["revision"]),
-        )
+        decided = {
+            "precision": self.precision.name,
+            "use_qlora": self.plan.fit.qlora,
+            "processes": self.processes.count,
+        }
+        base = str(self.base["revision"])
+        return identity_of(self.config, self.method.task, decided, data=self.rows.sha256, base=base)
 
     def going_on_from(self, checkpoint: Path) -> Parts:
         """The same parts with the checkpoint's micro-batches, so that sums are rounded as before."""

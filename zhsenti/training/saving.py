@@ -39,7 +39,6 @@ class SavingTrainer(Trainer):
         keep: How many checkpoints stay.
         micro_tokens: Tokens of a forward pass, at most; less after memory ran out.
         best: The best evaluation's weights; empty before the first.
-        say: Prints a Chinese line.
     """
 
     model: Scorer
@@ -49,7 +48,6 @@ class SavingTrainer(Trainer):
     keep: int
     micro_tokens: int
     best: Weights
-    say: Callable[[str], None]
     _started: float
     _seconds_before = 0.0  # of training, in the runs that this one goes on from
 
@@ -93,11 +91,13 @@ class SavingTrainer(Trainer):
         if fault:
             if self.processes.is_main:
                 shutil.rmtree(unfinished, ignore_errors=True)
-            self.say(f"第 {step} 步的检查点没存下（{fault}）：训练继续，下次再存；{last_whole(self.folder)}。")
+            self.processes.say(
+                f"第 {step} 步的检查点没存下（{fault}）：训练继续，下次再存；{last_whole(self.folder)}。"
+            )
             return
         fault = self._attempt(lambda: prune(self.folder, self.keep), self.processes.is_main)
         if fault:
-            self.say(f"更早的检查点没能删掉（{fault}）。")
+            self.processes.say(f"更早的检查点没能删掉（{fault}）。")
 
     def _attempt(self, work: Callable[[], None], is_mine: bool = True) -> str:
         """What the disk answered ``work`` in any process, or an empty string; all wait for each other here."""

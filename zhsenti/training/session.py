@@ -116,7 +116,6 @@ class Session:
                 keep=parts.config.save_total_limit,
                 rows=[row.row for row in parts.rows.train],
                 processes=processes,
-                say=processes.say,
             )
             try:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
