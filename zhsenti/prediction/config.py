@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from zhsenti.core.flags import option
@@ -55,3 +56,8 @@ class PredictConfig:
     num_actors: int = option(
         0, "Ray 上几个进程一起算；0 为每块显卡一个，没有显卡时每台机器一个", low=0, high=10_000, metavar="个数"
     )
+
+    def command(self) -> str:
+        """The beginning of a further command with the same adapter, as it can be typed."""
+        folder = "" if self.model_path == DEFAULT_ADAPTER else f" --model_path {shlex.quote(self.model_path)}"
+        return f"zhsenti predict{folder}"
