@@ -118,8 +118,9 @@ def test_the_loader_travels_to_workers_that_stand_elsewhere(adapter, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "step"),
     [
-        (["--text", "酒店很好"], "--text 酒店很好 --explain"),
+        (["--text", "酒店很好"], "--text '酒店很好' --explain"),
         (["--text", "酒店很好", "--explain"], "--input 评论.csv --output 结果.csv"),
+        (["--text", "酒店很好" * 20], "同一条命令加上 --explain"),
         (["--demo"], "--interactive"),
     ],
 )

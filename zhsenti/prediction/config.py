@@ -23,7 +23,7 @@ class PredictConfig:
 
     input: str | None = option(
         None,
-        "预测每一行：文件（.csv、.tsv、.jsonl、.json、.parquet、.xlsx、.xls）、文件夹、加引号的通配符，或标准输入（写 -）",
+        "预测每一行：文件（.csv、.tsv、.jsonl、.json、.parquet、.xlsx、.xls）、文件夹或加引号的通配符；标准输入写 -",
         group="文件",
         metavar="路径",
     )
