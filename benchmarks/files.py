@@ -42,7 +42,7 @@ from zhsenti.core.hashing import file_sha256
 from zhsenti.data.split import sample
 from zhsenti.prediction.batch.job import predict_file
 from zhsenti.prediction.batch.shards import MANIFEST
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.prediction.predictor import SentimentPredictor
 
 MANY, FEW, KILLED = 1_000_000, 10_000, 600  # rows
@@ -51,16 +51,16 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 COUNTING = """
 import sys, torch
 from tests.fakes import KeywordPredictor
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 from zhsenti.prediction.batch.job import predict_file
-predict_file(InferenceConfig(input=sys.argv[1], output=sys.argv[2]), SentimentTask(), KeywordPredictor)
+predict_file(PredictConfig(input=sys.argv[1], output=sys.argv[2]), SentimentTask(), KeywordPredictor)
 print(open("/proc/self/status").read())
 """
 # The command itself.
 SMALL_WINDOWS = """
-from zhsenti.prediction.batch import records, shards
-records.WINDOW_ROWS, shards.SHARD_SECONDS = 32, 0.0
+from zhsenti.prediction.batch import shards, windows
+windows.WINDOW_ROWS, shards.SHARD_SECONDS = 32, 0.0
 from zhsenti.cli import run
 run()
 """
@@ -84,12 +84,11 @@ def share_of_core(adapter: str, model: str, texts: list[str], folder: Path) -> d
     predictor.predict_batch(texts[:8])  # warm-up
 
     def core(half: list[str]) -> list[tuple[float, ...]]:
-        return [tuple(found.scores.values()) for found in predictor.predict_batch(half)]
+        return [tuple(one.scores.values()) for one in predictor.predict_batch(half)]
 
     def file() -> None:
         with redirect_stderr(io.StringIO()):
-            predict_file(InferenceConfig(input=str(source), output=str(output)), predictor.task, lambda: predictor)
-        predictor.on_progress = None  # of the job's bar
+            predict_file(PredictConfig(input=str(source), output=str(output)), predictor.task, lambda: predictor)
 
     seconds, worst = {"core": 0.0, "file": 0.0}, 0.0
     for half, order in ((texts[0::2], ("core", "file")), (texts[1::2], ("file", "core"))):

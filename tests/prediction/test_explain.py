@@ -1,4 +1,4 @@
-"""Explanations by occlusion: spans, effects against values worked out by hand, and the command's two outputs."""
+"""Explanations by occlusion: spans, and effects against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.cells import cell_len
 
 from tests.fakes import KeywordPredictor
-from zhsenti.prediction import command
 from zhsenti.prediction.explain import (
     MAX_CLAUSES,
     MAX_WORDS,
     NOTHING,
-    Explanation,
-    Unit,
     clause_variants,
     clauses,
     effects,
@@ -27,7 +23,6 @@ from zhsenti.prediction.explain import (
     word_variants,
     words,
 )
-from zhsenti.prediction.predictor import Prediction
 
 LONG = "房间不大，服务很好。" + "，".join(f"第{i}天在附近的公园里散步吃饭" for i in range(20)) + "。隔音太吵！"
 ANY_TEXT = st.text(
@@ -116,6 +111,7 @@ def test_a_text_of_one_unit_is_compared_with_nothing():
     assert clause_variants("满意").texts == [NOTHING]
     assert word_variants("满意", []).texts == [NOTHING]
     assert clause_variants("！！").texts == []
+    assert clause_variants("满意\u200b").texts == [NOTHING], "predictors refuse what only has invisible characters"
 
 
 def test_a_long_text_looks_into_its_most_influential_clauses():
@@ -145,74 +141,3 @@ def test_aspect_goes_with_every_variant():
     explain("住得满意，房间小", score, "服务")
     assert seen
     assert all(aspects == ["服务"] * count for count, aspects in seen)
-
-
-# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Fake(KeywordPredictor):
-    def __init__(self, *_, **__):
-        super().__init__()
-
-    def predict(self, text, aspect=None):
-        probabilities = np.exp(self.log_probs([text])[0])
-        scores = dict(zip(self.task.labels, map(float, probabilities), strict=True))
-        label = max(scores, key=lambda name: scores[name])
-        return Prediction(label, scores[label], scores, len(text), len(text) > 100)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    monkeypatch.setattr("zhsenti.artifact.open_artifact", lambda _: None)
-    monkeypatch.setattr("zhsenti.prediction.predictor.SentimentPredictor", Fake)
-
-    def call(*flags):
-        assert command.main(list(flags)) == 0
-        return capsys.readouterr().out
-
-    return call
-
-
-def test_json_holds_both_levels_and_reads_back(run):
-    result = json.loads(run("--text", "住得满意，就是隔音差", "--explain", "--json"))
-    explanation = Explanation.model_validate(result["explanation"])
-    assert set(result["explanation"]) == {"clauses", "words"}
-    assert [u.text for u in explanation.clauses] == ["住得满意，", "就是隔音差"]
-    assert max(explanation.words, key=lambda u: u.effect).text == "满意"
-    assert set(result["explanation"]["words"][0]) == set(Unit.model_fields)
-    assert "explanation" not in json.loads(run("--text", "满意", "--json"))
-    assert run("--demo", "--explain", "--json").count('"explanation"') == len(command.DEMO)
-
-
-def test_a_pipe_gets_signs_and_no_colour(run, monkeypatch):
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    out = run("--text", "住得满意，不错，就是失望\x1b[31m[bold]", "--explain")
-    assert "\x1b" not in out
-    assert "[bold]" in out
-    assert "对数几率" in out
-    lines = [line.split() for line in out.splitlines()]
-    assert ["满意", "+2.00", "住得满意，", "+2.00"] in lines
-    assert any(line[:2] == ["失望", "-2.00"] for line in lines)
-
-
-@pytest.mark.parametrize(
-    "text", ["住得满意，就是失望。" * 30, "满意" * 90, "满意" + "https://a.b/" * 20, "！！", "一般"]
-)
-def test_lines_fit_eighty_columns(run, text):
-    out = run("--text", text, "--explain")
-    assert max(map(cell_len, out.splitlines())) <= 80
-    assert ("中段没有读" in out) == (len(text) > 100)
-    assert ("只看了" in out) == (len(word_units(text)) > MAX_WORDS)
-    assert ("判断几乎不变" in out) == ("满意" not in text)
-
-
-def test_green_is_for_and_red_against(run, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLORTERM", "truecolor")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    out = run("--text", "满意，不错，就是失望", "--explain")
-    assert "\x1b[30;48;2;80;190;90m满意" in out
-    assert "\x1b[30;48;2;240;110;95m失望" in out
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "48;2" not in run("--text", "满意，不错，就是失望", "--explain")

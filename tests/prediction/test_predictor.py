@@ -1,13 +1,10 @@
-"""The predictor and its command on a tiny trained adapter."""
+"""The predictor on a tiny trained adapter."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +14,10 @@ import torch
 from zhsenti import SentimentPredictor
 from zhsenti.artifact import MANIFEST, open_artifact, seal, store_calibration
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError
-from zhsenti.methods import METHODS
 from zhsenti.models.precision import pick_precision
-from zhsenti.prediction import command
-from zhsenti.prediction.predictor import Prediction
-from zhsenti.training.config import TrainConfig
-from zhsenti.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["很好", "酒店很差，" * 30, "一般", "😀", "<|im_end|>", "房间不错 good"]
-
-
-@pytest.fixture(scope="module", params=list(METHODS))
-def adapter(request, tiny_model, review_csv, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    config = TrainConfig(
-        method=request.param,
-        model_name=str(tiny_model),
-        dataset=str(review_csv),
-        precision="fp32",
-        num_epochs=1,
-        output_dir=str(folder),
-    )
-    return train(config)
 
 
 def test_order_types_and_agreement_between_doors(adapter):
@@ -164,45 +142,3 @@ def test_base_is_found_or_its_absence_explained(adapter, tiny_qwen3, tmp_path):
         SentimentPredictor.from_folder(adapter, model_name=str(tiny_qwen3))
     with pytest.raises(ArtifactError, match="找不到适配器的基座"):
         SentimentPredictor.from_folder(adapter, model_name=str(tmp_path / "gone"))
-
-
-def test_command_prints_json_text_and_demo(adapter, capsys):
-    assert command.main(["--model_path", str(adapter), "--text", "酒店很好", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["text"] == "酒店很好"
-    assert set(result) == {"text", "label", "confidence", "scores", "tokens", "truncated"}
-    assert command.main(["--model_path", str(adapter), "--demo"]) == 0
-    assert capsys.readouterr().out.count("→") == len(command.DEMO)
-
-
-def test_dialogue_takes_empty_lines_and_ends_on_quit_or_eof(adapter, capsys, monkeypatch):
-    for typed in ("很好\n\n  \n很差\nquit\n不会读到\n", "很好\n很差\n"):
-        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-        assert command.main(["--model_path", str(adapter), "--interactive", "--json"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        assert [json.loads(line)["text"] for line in lines] == ["很好", "很差"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--model_path", "/不存在/adapter", "--text", "好"], "没有这个适配器文件夹"),
-        (["--text", ""], "--text 是空的"),
-        ([], "没有说要预测什么"),
-        (["--txt", "好"], "--text"),
-    ],
-)
-def test_mistakes_give_one_message_and_exit_code_2(flags, message):
-    done = subprocess.run(
-        [sys.executable, "scripts/inference.py", *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not done.stdout
-
-
-def test_json_of_a_text_that_no_file_can_hold(capsysbinary):
-    result = Prediction("正面", 0.9, {"负面": 0.1, "正面": 0.9}, 3, False)
-    command.show("很好\ud800", result, as_json=True)
-    assert json.loads(capsysbinary.readouterr().out.decode("utf-8"))["text"] == "很好?"

@@ -24,6 +24,7 @@ DEMO = (
     "电池用了两天就鼓包，客服一直推脱，非常失望。",
     "这本书开头有点慢，但是后半部分越看越精彩，值得买。",
 )
+MAX_SHOWN = 60  # characters of a text that a command line shows again
 EXAMPLES = (
     'zhsenti predict --text "这个产品质量非常好，值得购买！" --explain',
     "zhsenti predict --input 评论.xlsx --output 结果.xlsx",
@@ -124,9 +125,10 @@ def _check(config: PredictConfig) -> None:
 
 def _next(config: PredictConfig) -> str:
     """The line to type next, and what it is for."""
-    called = f"zhsenti predict --model_path {shlex.quote(config.model_path)}"
     if config.text is not None and not config.explain:
-        return f"看判断的依据：{called} --text {shlex.quote(config.text)} --explain"
+        if len(config.text) > MAX_SHOWN or not config.text.isprintable():
+            return "看判断的依据：同一条命令加上 --explain"
+        return f"看判断的依据：{config.command()} --text {shlex.quote(config.text)} --explain"
     if config.demo and not config.interactive:
-        return f"试试自己的评论：{called} --interactive"
-    return f"预测整个文件：{called} --input 评论.csv --output 结果.csv"
+        return f"试试自己的评论：{config.command()} --interactive"
+    return f"预测整个文件：{config.command()} --input 评论.csv --output 结果.csv"

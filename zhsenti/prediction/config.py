@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from zhsenti.core.flags import option
@@ -22,7 +23,7 @@ class PredictConfig:
 
     input: str | None = option(
         None,
-        "预测每一行：文件（.csv、.tsv、.jsonl、.json、.parquet、.xlsx、.xls）、文件夹、加引号的通配符，或标准输入（写 -）",
+        "预测每一行：文件（.csv、.tsv、.jsonl、.json、.parquet、.xlsx、.xls）、文件夹或加引号的通配符；标准输入写 -",
         group="文件",
         metavar="路径",
     )
@@ -55,3 +56,8 @@ class PredictConfig:
     num_actors: int = option(
         0, "Ray 上几个进程一起算；0 为每块显卡一个，没有显卡时每台机器一个", low=0, high=10_000, metavar="个数"
     )
+
+    def command(self) -> str:
+        """The beginning of a further command with the same adapter, as it can be typed."""
+        folder = "" if self.model_path == DEFAULT_ADAPTER else f" --model_path {shlex.quote(self.model_path)}"
+        return f"zhsenti predict{folder}"

@@ -103,9 +103,7 @@ class Sink:
         config = self._config
         if self._to.review:
             return f"看一遍 {self._to.review}；改好标签的行可以用来训练：zhsenti train --dataset 文件"
-        called = (
-            f"zhsenti predict --model_path {shlex.quote(config.model_path)} --input {shlex.quote(str(config.input))}"
-        )
+        called = f"{config.command()} --input {shlex.quote(str(config.input))}"
         if self._to.output:
             return f"把没有把握的行挑给人看：{called} --output {shlex.quote(str(config.output))} --min_confidence 0.9"
         return f"把结果存成表格：{called} --output 结果.csv"
