@@ -11,10 +11,12 @@ import weakref
 
 import httpx
 import pytest
-from running import ROOT, Running, SlowPredictor, make_service, until
 
+from tests.serving.running import ROOT, Running, SlowPredictor, make_service
+from tests.waiting import until
 from zhsenti.core.errors import ConfigError, ModelError
-from zhsenti.serving.command import bind, is_loopback, main, make_gate, model_names, run
+from zhsenti.serving import server
+from zhsenti.serving.command import bind, is_loopback, main, make_gate, model_names
 from zhsenti.serving.config import ServeConfig
 
 KEY = "0123456789abcdef"
@@ -155,9 +157,9 @@ def test_a_model_that_fails_its_warm_up_ends_the_server(monkeypatch):
 
     predictor = SlowPredictor()
     predictor.after_call = fail
-    monkeypatch.setattr("zhsenti.serving.access.log_as_json", lambda: None)  # pytest keeps its own
+    monkeypatch.setattr(server, "log_as_json", lambda: None)  # pytest keeps its own
     with bind("127.0.0.1", 0) as listener, pytest.raises(ModelError, match="no kernel image"):
-        run(make_service({"demo": predictor}), ServeConfig(), listener)
+        server.run(make_service({"demo": predictor}), ServeConfig(), listener)
 
 
 @pytest.mark.real
