@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -89,6 +90,20 @@ def error_of(response: httpx.Response) -> dict:
     assert body["request_id"] == response.headers["x-request-id"]
     assert not body["error"]["message"].isascii()
     return body["error"]
+
+
+def ask(service, bodies: list[dict]) -> list[dict]:
+    """What the service answers to ``bodies`` that come at once; it stops after them."""
+
+    async def go():
+        running = Running(service)
+        await asyncio.to_thread(running.warm)
+        async with running.client() as client:
+            answers = await asyncio.gather(*(client.post("/v1/predict", json=body, timeout=60) for body in bodies))
+        service.batcher.stop()
+        return [answer.raise_for_status().json()["results"] for answer in answers]
+
+    return asyncio.run(go())
 
 
 class ThreadServer:
