@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-from fakes import KeywordPredictor
+import uvicorn
 
+from tests.fakes import KeywordPredictor
+from tests.waiting import until
 from zhsenti.serving.app import Service, create_app
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate
@@ -79,13 +82,6 @@ class Running:
         return self
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
 def error_of(response: httpx.Response) -> dict:
     """The error, after a look at the one schema that all have."""
     body = response.json()
@@ -96,15 +92,51 @@ def error_of(response: httpx.Response) -> dict:
     return body["error"]
 
 
+def ask(service, bodies: list[dict]) -> list[dict]:
+    """What the service answers to ``bodies`` that come at once; it stops after them."""
+
+    async def go():
+        running = Running(service)
+        await asyncio.to_thread(running.warm)
+        async with running.client() as client:
+            answers = await asyncio.gather(*(client.post("/v1/predict", json=body, timeout=60) for body in bodies))
+        service.batcher.stop()
+        return [answer.raise_for_status().json()["results"] for answer in answers]
+
+    return asyncio.run(go())
+
+
+class ThreadServer:
+    """A service on a port of its own, in a thread."""
+
+    def __init__(self, port: int = 0, models: dict | None = None, gate: Gate | None = None, **settings: Any) -> None:
+        self.predictors = models or {"demo": SlowPredictor()}
+        service = self.service = make_service(self.predictors, gate, **settings)
+        listener = socket.create_server(("127.0.0.1", port))
+        self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(service, http="h11", ws="none", lifespan="on", log_config=None, access_log=False)
+        self.uvicorn = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
+        self.thread.start()
+        until(lambda: service.batcher.is_warm)
+
+    def stop(self) -> None:
+        for predictor in self.predictors.values():
+            predictor.gate.set()
+        self.uvicorn.force_exit = self.uvicorn.should_exit = True
+        self.thread.join(10)
+
+
 class ServerProcess:
     """``fake_server.py``: the real command's server around a slow fake. ``log`` is its stderr so far."""
 
     def __init__(self, tmp_path: Path, **options: Any) -> None:
         self.errors = tmp_path / "stderr"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.errors.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("fake_server.py")), json.dumps(options)],
+                [sys.executable, "-m", "tests.serving.fake_server", json.dumps(options)],
                 stdout=subprocess.PIPE, stderr=stream, env=environment, cwd=ROOT,
             )  # fmt: skip
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -11,11 +12,15 @@ import weakref
 
 import httpx
 import pytest
-from running import ROOT, Running, SlowPredictor, make_service, until
 
+from tests.serving.running import ROOT, SlowPredictor, ask, make_service
+from tests.waiting import until
 from zhsenti.core.errors import ConfigError, ModelError
-from zhsenti.serving.command import bind, is_loopback, main, make_gate, model_names, run
+from zhsenti.core.hashing import file_sha256
+from zhsenti.serving import server
+from zhsenti.serving.command import _curl, bind, is_loopback, load_service, main, make_gate, model_names
 from zhsenti.serving.config import ServeConfig
+from zhsenti.serving.limits import Gate
 
 KEY = "0123456789abcdef"
 
@@ -80,6 +85,27 @@ def test_models_are_called_by_their_folders(tmp_path):
     assert model_names([str(tmp_path / path) for path in paths]) == ["a", "b", "a-2", "a-3", "a-2-2"]
 
 
+@pytest.mark.parametrize(
+    ("key_file", "header"),
+    [(None, "Authorization: Bearer $ZHSENTI_API_KEY"), ("my key.txt", "Authorization: Bearer $(cat 'my key.txt')")],
+)
+def test_the_line_to_type_names_where_the_key_is_and_not_the_key(key_file, header):
+    gate = Gate(None, KEY.encode(), 1 << 20)
+    line = _curl("http://127.0.0.1:8000", ServeConfig(api_key_file=key_file), gate)
+    words = shlex.split(line)
+    assert words[:4] == ["curl", "http://127.0.0.1:8000/v1/predict", "-H", header]
+    assert list(json.loads(words[-1])) == ["text"]
+    assert KEY not in line
+
+
+def test_every_folder_is_opened_once(adapters, monkeypatch):
+    """Weights are files of gigabytes: each is hashed once."""
+    hashed = []
+    monkeypatch.setattr("zhsenti.artifact.file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    load_service(ServeConfig(model_path=[str(folder) for folder in adapters]), Gate(None, None, 1 << 20))
+    assert len(hashed) == len(set(hashed)) == 4  # two adapters with two files each
+
+
 @pytest.mark.parametrize("precision", ["auto", "int8"])
 def test_adapters_on_one_base_share_its_weights_and_nothing_else(adapters, precision):
     from zhsenti.prediction.predictor import SentimentPredictor
@@ -111,18 +137,6 @@ def test_adapters_on_one_base_share_its_weights_and_nothing_else(adapters, preci
     assert (both[0].log_probs(texts) == apart[1]).all()
 
 
-def ask(service, bodies: list[dict]) -> list[dict]:
-    async def go():
-        running = Running(service)
-        await asyncio.to_thread(running.warm)
-        async with running.client() as client:
-            answers = await asyncio.gather(*(client.post("/v1/predict", json=body, timeout=60) for body in bodies))
-        service.batcher.stop()
-        return [answer.raise_for_status().json()["results"] for answer in answers]
-
-    return asyncio.run(go())
-
-
 def test_the_command_serves_several_adapters(adapters, tmp_path):
     command = [sys.executable, "-m", "zhsenti", "serve", "--port", "0"]
     for folder in adapters:
@@ -144,6 +158,11 @@ def test_the_command_serves_several_adapters(adapters, tmp_path):
             assert scores[0] != scores[1]
         process.terminate()
         assert process.wait(20) == 0
+        before, after = log.read_text(encoding="utf-8").split("下一步：")
+        asked, *records = after.splitlines()
+        assert f"{address}/v1/predict" in asked
+        assert "API key：不要" in before
+        assert [json.loads(line)["event"] for line in records][-1] == "stopped"  # JSON lines and nothing else
     finally:
         process.kill()
         process.wait()
@@ -155,9 +174,9 @@ def test_a_model_that_fails_its_warm_up_ends_the_server(monkeypatch):
 
     predictor = SlowPredictor()
     predictor.after_call = fail
-    monkeypatch.setattr("zhsenti.serving.access.log_as_json", lambda: None)  # pytest keeps its own
+    monkeypatch.setattr(server, "log_as_json", lambda: None)  # pytest keeps its own
     with bind("127.0.0.1", 0) as listener, pytest.raises(ModelError, match="no kernel image"):
-        run(make_service({"demo": predictor}), ServeConfig(), listener)
+        server.run(make_service({"demo": predictor}), ServeConfig(), listener)
 
 
 @pytest.mark.real

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from running import make_service
-
+from tests.serving.running import make_service
 from zhsenti.serving import limits
 from zhsenti.serving.limits import Gate, host_name
 

@@ -6,8 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from running import SlowPredictor, error_of, until
 
+from tests.serving.running import SlowPredictor, error_of
+from tests.waiting import until
 from zhsenti.serving.batcher import WARM_UP, costs
 from zhsenti.task import SentimentTask
 

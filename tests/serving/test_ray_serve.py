@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from running import until
 
+from tests.waiting import until
 from zhsenti.core.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own

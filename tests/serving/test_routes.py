@@ -9,10 +9,10 @@ import logging
 import httpx
 import numpy as np
 import pytest
-from fakes import KeywordPredictor
-from running import SlowPredictor, error_of, make_service
 from starlette.testclient import TestClient
 
+from tests.fakes import KeywordPredictor
+from tests.serving.running import SlowPredictor, error_of, make_service
 from zhsenti.prediction.explain import explain
 from zhsenti.serving.limits import Gate
 from zhsenti.task import SentimentTask

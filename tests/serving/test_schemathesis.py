@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT, ServerProcess
+
+from tests.serving.running import ROOT, ServerProcess
 
 HERE = Path(__file__).parent
 KEY = "0123456789abcdef"

@@ -11,7 +11,9 @@ import threading
 import time
 
 import httpx
-from running import error_of, until
+
+from tests.serving.running import error_of
+from tests.waiting import until
 
 TEXT = "秘密的酒店很好"
 

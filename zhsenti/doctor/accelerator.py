@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, gigabytes
+from zhsenti.core.console import gigabytes
+from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding
 from zhsenti.doctor.machine import TRAIN_DEFAULT_FP32
 from zhsenti.doctor.probe import Imported
 
@@ -19,6 +20,7 @@ CPU_BUILD = "按 PyTorch 官网的安装说明，在同一环境里装 torch {ve
 
 
 def torch(imported: Imported) -> Iterator[Finding]:
+    """Whether torch can be used, what it was built for, and how many threads it takes."""
     facts = imported.facts
     if not facts:
         yield Finding("torch", PROBLEM, f"不能用：{imported.error}", "没有它什么都做不了：先照“导入”的那一行做。")
@@ -51,13 +53,19 @@ def usable_cpus() -> int:
 
 @dataclass(frozen=True)
 class Driver:
-    """What nvidia-smi says: ``cards`` as (name, driver version), and its first line where it failed."""
+    """What nvidia-smi says.
+
+    Attributes:
+        cards: Name and driver version of each card.
+        error: Its first line where it failed.
+    """
 
     cards: tuple[tuple[str, str], ...] = ()
     error: str = ""
 
 
 def driver() -> Driver:
+    """Ask nvidia-smi, where it is installed."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return Driver()
@@ -74,6 +82,7 @@ def driver() -> Driver:
 
 
 def gpu(imported: Imported, seen: Driver) -> Iterator[Finding]:
+    """Each card as torch sees it; where it sees none, why that may be, going by what the driver sees."""
     facts = imported.facts
     listed = "、".join(name for name, _ in seen.cards)
     if facts.get("gpus"):

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from zhsenti.core.console import gigabytes
 from zhsenti.core.hashing import file_sha256
 from zhsenti.core.paths import cache_root
-from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, first_line, gigabytes
+from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, kind_and_line
 from zhsenti.models.embedded import MARK
 
 _PARTS = re.compile(r"\.parts-(?P<of>.+)")
@@ -18,6 +19,7 @@ _STAGING = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{8}")
 
 
 def models() -> Iterator[Finding]:
+    """Every model in the cache, and what was left there by downloads that did not end."""
     folder = cache_root() / "models"
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not found:
@@ -35,14 +37,18 @@ def _model(folder: Path) -> Finding:
 
 
 def damage(folder: Path) -> list[str]:
-    """What differs from the mark, in Chinese; reads every file whole (about a second for 1 GB)."""
+    """Compare a model's files with the mark that was written when they were whole; reads all of them (1 GB a second).
+
+    Returns:
+        What differs, in Chinese.
+    """
     try:
         entries = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
         files = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in entries.items()}
     except FileNotFoundError:
         return [f"没有标记 {MARK}（准备时中断）"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"标记 {MARK} 读不了（{first_line(error)}）"]
+        return [f"标记 {MARK} 读不了（{kind_and_line(error)}）"]
     faults = []
     for name, (size, digest) in files.items():
         path = folder / name
@@ -85,6 +91,7 @@ def _busy(lock: Path) -> bool:
 
 
 def datasets() -> Iterator[Finding]:
+    """Every data set in the cache, with its rows counted."""
     folder = cache_root() / "datasets"
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not found:
@@ -106,7 +113,7 @@ def _dataset(folder: Path) -> Finding:
             with path.open(encoding="utf-8") as stream:
                 rows[path.stem] = sum({"text", "label"} <= json.loads(line).keys() for line in stream)
         except (OSError, ValueError, AttributeError) as error:
-            faults.append(f"{path.name} 读不了（{first_line(error)}）")
+            faults.append(f"{path.name} 读不了（{kind_and_line(error)}）")
     counted = "、".join(f"{split} {count:,}" for split, count in rows.items()) or "没有数据文件"
     if expected and not faults and rows != expected:
         wanted = "、".join(f"{split} {count:,}" for split, count in expected.items())

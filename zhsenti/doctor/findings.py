@@ -14,14 +14,21 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from zhsenti.core.errors import first_line
+from zhsenti.core.paths import package_file
+
 OK, NOTICE, PROBLEM, SKIPPED = "ok", "notice", "problem", "skipped"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """name  what was checked;  status  OK, NOTICE, PROBLEM or SKIPPED;  found, todo  Chinese sentences for the user.
+    """One line of the report.
 
-    Every NOTICE and PROBLEM has a ``todo``.
+    Attributes:
+        name: What was checked.
+        status: OK, NOTICE, PROBLEM or SKIPPED.
+        found: What there is, in Chinese.
+        todo: What to do about it; every NOTICE and PROBLEM has one.
     """
 
     name: str
@@ -43,13 +50,13 @@ def guarded(name: str, check: Check) -> Iterator[Finding]:
         yield Finding(name, PROBLEM, f"没法查：没有安装 Python 包 {error.name}", install_requirements())
     except Exception as error:  # a doctor that stops halfway helps nobody
         todo = "其余各项不受影响。修好别的 ✗ 后仍这样，就把这一行报告给 zhsenti 的作者。"
-        yield Finding(name, PROBLEM, safe(f"没法查：{first_line(error)}"), todo)
+        yield Finding(name, PROBLEM, safe(f"没法查：{kind_and_line(error)}"), todo)
 
 
-def first_line(error: BaseException) -> str:
-    """``OSError: …``: the exception's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def kind_and_line(error: BaseException) -> str:
+    """``OSError: …``: the exception's type and the first line of what it says."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
 
 
 _SECRET_NAME = re.compile("KEY|TOKEN|PASSW|SECRET|PROXY", re.IGNORECASE)
@@ -57,8 +64,10 @@ _USER_IN_URL = re.compile(r"//[^/\s]*@")
 
 
 def safe(text: str) -> str:
-    """``text`` without values of variables that hold secrets, without ``user:password@`` in addresses, and without
-    characters that a terminal would obey (a folder may be named so).
+    """``text`` as anybody may see it.
+
+    Without values of variables that hold secrets, without ``user:password@`` in addresses, and without characters that
+    a terminal would obey (a folder may be named so).
     """
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_NAME.search(name):
@@ -83,8 +92,12 @@ def later(work: Callable[[], T]) -> Future[T]:
 
 def clone_root() -> Path | None:
     """The repository that this package runs from, or None where it was installed from a wheel."""
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "pyproject.toml").is_file() and (root / "constraints.txt").is_file() else None
+    root = package_file("zhsenti").resolve().parent
+    try:
+        is_ours = 'name = "zhsenti"' in (root / "pyproject.toml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return root if is_ours and (root / "constraints.txt").is_file() else None
 
 
 def pip() -> str:
@@ -95,10 +108,6 @@ def pip() -> str:
 
 
 def install_requirements() -> str:
-    """The command that installs what is missing."""
+    """The command that installs what is missing: into a clone, or beside a wheel."""
     root = clone_root()
     return f"cd {shlex.quote(str(root))} && {pip()} install -r requirements.txt" if root else f"{pip()} install zhsenti"
-
-
-def gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -13,8 +13,11 @@ from zhsenti.doctor.probe import Imported
 
 
 def versions(root: Path | None = None) -> Iterator[Finding]:
-    """Installed packages against constraints.txt of the repository ``root``, or of this clone; against the package's
-    own requirements where it was installed from a wheel.
+    """Installed packages against what was tested.
+
+    Args:
+        root: A repository whose constraints.txt to take; None for that of this clone. Where the package was installed
+            from a wheel its own requirements are taken.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -132,6 +135,7 @@ def _reinstall(library: str) -> str:
 
 
 def font(imported: Mapping[str, Imported]) -> Iterator[Finding]:
+    """Whether pictures can have Chinese words in them."""
     facts = imported["matplotlib"].facts
     if "font" not in facts:
         yield Finding("中文字体", NOTICE, "matplotlib 不能导入，没法查", "先修好上面的 matplotlib。")

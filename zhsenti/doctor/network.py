@@ -30,12 +30,21 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @dataclass(frozen=True)
 class Source:
+    """A place that models come from.
+
+    Attributes:
+        name: What users call it.
+        address: Where it is, without user and password.
+        path: What is asked of it.
+    """
+
     name: str
-    address: str  # without user and password
+    address: str
     path: str
 
     @property
     def host(self) -> str:
+        """The address without scheme and path."""
         return self.address.split("://")[-1].split("/")[0]
 
 
@@ -63,7 +72,12 @@ def _is_http(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """error  "" when the source answered as it should;  seconds  it took."""
+    """What came of asking a source.
+
+    Attributes:
+        error: What went wrong, in Chinese; "" when it answered as it should.
+        seconds: How long that took.
+    """
 
     error: str
     seconds: float = 0.0
@@ -121,6 +135,7 @@ def _reason(error: object) -> str:
 
 
 def reachable(answers: Sequence[tuple[Source, Answer]]) -> Iterator[Finding]:
+    """A line for each source; where one does not answer, which one to take in its place."""
     up = {source.name for source, answer in answers if not answer.error}
     for source, answer in answers:
         name = f"网络（{source.name}）"
@@ -141,12 +156,13 @@ def _instead(source: Source, up: set[str]) -> str:
 
 
 def skipped() -> Iterator[Finding]:
+    """The same lines where nothing was asked."""
     for source in sources():
         yield Finding(f"网络（{source.name}）", SKIPPED, "没有查（--offline）")
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Variables that decide about the network; of secrets only whether they are set."""
+    """Variables of ``environment`` that decide about the network; of secrets only whether they are set."""
     given = [name for name in PROXIES if environment.get(name) or environment.get(name.lower())]
     tokens = [name for name in TOKENS if environment.get(name)]
     found = f"代理：{'、'.join(given) + ' 已设' if given else '没有设'}；"
@@ -165,6 +181,7 @@ def settings(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
 
 
 def wandb() -> Iterator[Finding]:
+    """Whether runs will be synced to Weights & Biases."""
     if wandb_logged_in():
         yield Finding("W&B", OK, "已登录，训练会同步（这里不连接它）")
     else:

@@ -7,15 +7,17 @@ import importlib
 import json
 import os
 import signal
+import site
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from zhsenti.doctor.findings import first_line
+from zhsenti.core.paths import package_file
+from zhsenti.doctor.findings import kind_and_line
 
 LIBRARIES = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors", "gguf", "datasets",
@@ -26,7 +28,13 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Imported:
-    """error  "" when all went well;  seconds  of the import;  facts  what FACTS asks the library, JSON values."""
+    """What came of one import.
+
+    Attributes:
+        error: "" when all went well.
+        seconds: How long it took.
+        facts: What ``FACTS`` asks the library, JSON values.
+    """
 
     error: str = ""
     seconds: float = 0.0
@@ -34,7 +42,12 @@ class Imported:
 
 
 def probe(names: Sequence[str] = LIBRARIES, seconds: float = SECONDS) -> dict[str, Imported]:
-    """Import ``names`` in order. After a crash the rest goes on in a new process; after ``seconds`` it ends."""
+    """Import libraries in order, in another process; after a crash the rest goes on in a new one.
+
+    Args:
+        names: Of the libraries.
+        seconds: How long all of it may take; what is not imported by then has an error.
+    """
     results: dict[str, Imported] = {}
     deadline = time.monotonic() + seconds
     while waiting := [name for name in names if name not in results]:
@@ -51,10 +64,16 @@ def probe(names: Sequence[str] = LIBRARIES, seconds: float = SECONDS) -> dict[st
 
 def _run(names: Sequence[str], seconds: float) -> tuple[str | None, dict[str, Imported], int | None]:
     """The last library that was begun, what the process reported, and its exit code (None: ended for lateness)."""
-    root = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.append({root!r}); from zhsenti.doctor.probe import main; main(sys.argv[1:])"
-    command = [sys.executable, "-P", "-W", "ignore", "-c", code, *names]  # -P: no modules from the user's folder
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
+    # -P: no modules from the folder that the user is in
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "zhsenti.doctor.probe", *names]
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+        text=True,
+        encoding="utf-8",
+    )
     try:
         output, _ = child.communicate(timeout=max(seconds, 0.1))
         end: int | None = child.returncode
@@ -72,6 +91,19 @@ def _run(names: Sequence[str], seconds: float) -> tuple[str | None, dict[str, Im
     return started, found, end
 
 
+def _environment() -> dict[str, str]:
+    """The child's environment: it finds the package that runs here, from whatever folder it was started.
+
+    An installed package is found as it is. Its folder must not come before the standard library, as folders named in
+    PYTHONPATH do: an old backport lying there would then be taken for a module of Python's own.
+    """
+    home = str(package_file("zhsenti").resolve().parent)
+    installed = {os.path.realpath(folder) for folder in (*site.getsitepackages(), site.getusersitepackages())}
+    before = os.environ.get("PYTHONPATH")
+    path = {} if home in installed else {"PYTHONPATH": os.pathsep.join(filter(None, [home, before]))}
+    return {**os.environ, **path}
+
+
 def _end(code: int) -> str:
     if code < 0:
         return f"导入时进程崩溃（{signal.Signals(-code).name}）"
@@ -79,7 +111,7 @@ def _end(code: int) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    """In the child: a JSON line when a library is begun, another when it is done."""
+    """What the child does: a JSON line when a library is begun, another when it is done."""
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not a report
     for name in names:
@@ -89,12 +121,12 @@ def main(names: Sequence[str]) -> None:
             library = importlib.import_module(name)
             facts = FACTS[name](library) if name in FACTS else {}
         except BaseException as raised:  # SystemExit too
-            error = first_line(raised)
+            error = kind_and_line(raised)
         entry = {"name": name, "error": error, "seconds": time.perf_counter() - start, "facts": facts}
         print(json.dumps(entry), file=report, flush=True)
 
 
-def _torch(torch: Any) -> dict[str, Any]:
+def _torch(torch: ModuleType) -> dict[str, Any]:
     gpus: list[dict[str, Any]] = []
     facts = {
         "version": torch.__version__,
@@ -110,7 +142,7 @@ def _torch(torch: Any) -> dict[str, Any]:
             for index in range(torch.cuda.device_count()):
                 gpus.append(_gpu(torch, index))
         except Exception as error:  # CUDA's errors are of many kinds; all of them mean "cannot be used"
-            facts["gpu_error"] = first_line(error)
+            facts["gpu_error"] = kind_and_line(error)
     if not facts["gpu_error"]:
         from zhsenti.models.precision import pick_precision
 
@@ -118,23 +150,26 @@ def _torch(torch: Any) -> dict[str, Any]:
     return facts
 
 
-def _gpu(torch: Any, index: int) -> dict[str, Any]:
+def _gpu(torch: ModuleType, index: int) -> dict[str, Any]:
     """Computes a little, for a card that this build of torch has no code for is found only so."""
     with torch.cuda.device(index):
         error = ""
         try:
             torch.ones(8, device="cuda").sum().item()
         except Exception as raised:
-            error = first_line(raised)
+            error = kind_and_line(raised)
         free, total = torch.cuda.mem_get_info()
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return {"name": torch.cuda.get_device_name(index), "free": free, "total": total, "bf16": bf16, "error": error}
 
 
-def _matplotlib(_: Any) -> dict[str, Any]:
+def _matplotlib(_: ModuleType) -> dict[str, Any]:
     from zhsenti.evaluation.report.pictures import chinese_font
 
     return {"font": chinese_font()}
 
 
-FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {"torch": _torch, "matplotlib": _matplotlib}
+FACTS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {"torch": _torch, "matplotlib": _matplotlib}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

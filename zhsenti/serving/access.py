@@ -33,7 +33,13 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 @dataclass
 class Exchange:
-    """What is known of a request besides its scope; ``fields`` go into its log line."""
+    """What is known of a request besides its scope.
+
+    Attributes:
+        request_id: The client's own, or a new one; it is in the answer and in the log.
+        status: Of the answer; 0 before there is one.
+        fields: More for its log line.
+    """
 
     request_id: str
     status: int = 0
@@ -41,15 +47,18 @@ class Exchange:
 
 
 def exchange(scope: Scope) -> Exchange:
+    """The request's ``Exchange``, which ``Access`` put into its scope."""
     return scope["zhsenti"]
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The first one called ``name`` (lower case), or b""."""
+    """The first header called ``name`` (lower case), or b""."""
     return next((value for key, value in scope["headers"] if key == name), b"")
 
 
 class Access:
+    """The layer around all others."""
+
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
@@ -65,9 +74,9 @@ class Access:
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 this.status = message["status"]
-                own = {key.lower() for key, _ in message["headers"]}
+                present = {key.lower() for key, _ in message["headers"]}
                 marks = {**HEADERS, "x-request-id": request_id}
-                extra = [(k.encode(), v.encode()) for k, v in marks.items() if k.encode() not in own]
+                extra = [(k.encode(), v.encode()) for k, v in marks.items() if k.encode() not in present]
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
@@ -92,7 +101,14 @@ class Access:
 
 
 async def send_error(scope: Scope, send: Send, error: ServiceError, *, more_body: bool = False) -> None:
-    """``error`` as the whole answer; with ``more_body`` its end is still to be sent."""
+    """Send ``error`` as the whole answer.
+
+    Args:
+        scope: The request's.
+        send: The layer around.
+        error: What to say.
+        more_body: Leave the answer open: its end is still to be sent.
+    """
     body = error.body(exchange(scope).request_id)
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     start = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
@@ -101,9 +117,9 @@ async def send_error(scope: Scope, send: Send, error: ServiceError, *, more_body
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, event, and the record's ``fields``. Only our own records are let through.
+    """One JSON object a record: time, level, event, and the record's ``fields``.
 
-    Other libraries' messages may hold what a client sent.
+    Of other libraries' records only the library is named: their messages may hold what a client sent.
     """
 
     def format(self, record: logging.LogRecord) -> str:

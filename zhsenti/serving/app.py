@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -16,9 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from zhsenti import __version__
+from zhsenti.artifact import WEIGHTS
 from zhsenti.prediction.explain import MAX_CLAUSES, MAX_WORDS, Explanation, explain
 from zhsenti.serving.access import Access, exchange
-from zhsenti.serving.batcher import Batcher, Ticket, costs
+from zhsenti.serving.batcher import Batcher, Predictor, Ticket, costs
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate, Limits
 from zhsenti.serving.metrics import Metrics
@@ -37,12 +38,22 @@ from zhsenti.serving.schema import (
     request_schema,
 )
 
+if TYPE_CHECKING:
+    from zhsenti.prediction.predictor import Prediction
+
+T = TypeVar("T")
 PASSES = 4  # of the model in one batch: longer texts go first and short ones fill up (docs/log.md)
 EXPLAINING_THREADS = 4
 
 
 class Service:
-    """``app`` with its layers as one ASGI application; ``limits.draining`` and ``batcher`` are the server's levers."""
+    """``app`` with its layers, as one ASGI application.
+
+    Attributes:
+        app: The routes.
+        batcher: The line of requests; the server stops it and asks it for its failure.
+        limits: The layer that refuses; the server sets its ``draining``.
+    """
 
     def __init__(self, app: FastAPI, batcher: Batcher, gate: Gate, metrics: Metrics) -> None:
         self.app, self.batcher = app, batcher
@@ -53,10 +64,14 @@ class Service:
         await self._entry(scope, receive, send)
 
 
-def create_app(models: Mapping[str, Any], config: ServeConfig, gate: Gate, batch_tokens: int) -> Service:
-    """A service of ``models``, predictors by name, the first one the default.
+def create_app(models: Mapping[str, Predictor], config: ServeConfig, gate: Gate, batch_tokens: int) -> Service:
+    """A service of loaded models. The batcher's thread starts with the app (ASGI lifespan) and stops with it.
 
-    batch_tokens  of one batch. The batcher's thread starts with the app (ASGI lifespan) and stops with it.
+    Args:
+        models: Predictors by name; the first one is the default.
+        config: Limits of requests and of the queue.
+        gate: Who gets in.
+        batch_tokens: What one batch takes.
     """
     metrics = Metrics()
     batcher = Batcher(
@@ -119,7 +134,7 @@ def _require_warm(batcher: Batcher) -> None:
 
 
 def _add_predict(
-    app: FastAPI, batcher: Batcher, models: Mapping[str, Any], config: ServeConfig, metrics: Metrics
+    app: FastAPI, batcher: Batcher, models: Mapping[str, Predictor], config: ServeConfig, metrics: Metrics
 ) -> None:
     first = next(iter(models))
     threads = ThreadPoolExecutor(EXPLAINING_THREADS, "zhsenti-explain")
@@ -188,22 +203,26 @@ def _check_aspect(asked: PredictRequest, name: str, has_aspect: bool) -> None:
         raise ServiceError(422, "aspect_mismatch", f"{message}：{name}", [where])
 
 
-def _explained(batcher: Batcher, ticket: Ticket, text: str, aspect: str | None) -> tuple[Any, Explanation]:
-    """(the text's prediction, its explanation); runs in a thread of its own and scores through the batcher."""
-    predictions: list[Any] = []
+def _explained(batcher: Batcher, ticket: Ticket, text: str, aspect: str | None) -> tuple[Prediction, Explanation]:
+    """The text's prediction and its explanation; runs in a thread of its own and scores through the batcher."""
+    firsts: list[Prediction] = []
 
-    def score(texts: Any, aspects: Any) -> np.ndarray:
-        found = batcher.submit(ticket, texts, aspects).result()
-        predictions.append(found[0])
+    def score(texts: Sequence[str], aspects: Sequence[str] | None) -> np.ndarray:
+        predictions = batcher.submit(ticket, texts, aspects).result()
+        firsts.append(predictions[0])
         with np.errstate(divide="ignore"):  # log 0 is floored where it is used
-            return np.log([list(one.scores.values()) for one in found])
+            return np.log([list(one.scores.values()) for one in predictions])
 
     explanation = explain(text, score, aspect)  # scores the whole text first
-    return predictions[0], explanation
+    return firsts[0], explanation
 
 
-async def _unless_gone(request: Request, job: Future[Any]) -> Any:
-    """The job's result. Raises ServiceError 499 as soon as the client has gone."""
+async def _unless_gone(request: Request, job: Future[T]) -> T:
+    """The job's result.
+
+    Raises:
+        ServiceError: 499 as soon as the client has gone.
+    """
     answer = asyncio.wrap_future(job)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
@@ -221,7 +240,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def model_info(name: str, predictor: Any) -> ModelInfo:
+def model_info(name: str, predictor: Predictor) -> ModelInfo:
+    """What ``/v1/models`` says of a model."""
     manifest, task = predictor.manifest, predictor.task
     base = manifest.base["model_id"] if manifest else getattr(getattr(predictor, "base", None), "model_id", None)
     precision = getattr(predictor, "precision", None)
@@ -235,7 +255,7 @@ def model_info(name: str, predictor: Any) -> ModelInfo:
         precision=getattr(precision, "name", None),
         max_length=task.max_length,
         has_aspect=task.has_aspect,
-        adapter_sha256=manifest.files.get("adapter_model.safetensors") if manifest else None,
+        adapter_sha256=manifest.files.get(WEIGHTS) if manifest else None,
     )
 
 

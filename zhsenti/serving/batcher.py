@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.schema import ServiceError
 from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
+    from zhsenti.artifact import Manifest
     from zhsenti.prediction.predictor import Prediction
 
 log = logging.getLogger("zhsenti.serving")
@@ -30,12 +31,26 @@ CHARACTERS_READ_PER_TOKEN = 256  # reading a text that will be cut costs time an
 WARM_UP = "房间干净，服务热情，下次还会住。"
 
 
+class Predictor(Protocol):
+    """What is served: a ``SentimentPredictor``, or something with the same surface."""
+
+    task: SentimentTask
+    manifest: Manifest | None
+
+    @property
+    def method_name(self) -> str:
+        """Its method's name, for the list of models."""
+
+    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None, /) -> Sequence[Prediction]:
+        """One result a text, in order."""
+
+
 def costs(task: SentimentTask, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[int]:
     """Tokens that scoring each text takes, at most in all but odd cases, without tokenising it."""
-    slots = task.template.count("{aspect}")
-    lengths = [len(text) + slots * len(about) for text, about in zip(texts, aspects or [""] * len(texts), strict=True)]
-    own = len(task.template)
-    return [min(own + length, task.max_length) + length // CHARACTERS_READ_PER_TOKEN for length in lengths]
+    template, slots = len(task.template), task.template.count("{aspect}")
+    pairs = zip(texts, aspects or [""] * len(texts), strict=True)
+    lengths = [len(text) + slots * len(aspect) for text, aspect in pairs]
+    return [min(template + length, task.max_length) + length // CHARACTERS_READ_PER_TOKEN for length in lengths]
 
 
 @dataclass
@@ -47,32 +62,45 @@ class _Item:
 
 
 class Ticket:
-    """One request's place in the line. ``reserved``: tokens that it may still ask for or have computed."""
+    """One request's place in the line.
+
+    Attributes:
+        model: Name of the model that it asks.
+        reserved: Tokens that it may still ask for or have computed.
+        deadline: When it has waited long enough, on the monotonic clock.
+        waiting: Texts that are not computed yet.
+        since: When they began to wait.
+        results: Of the texts of the last call, None where there is none yet.
+        missing: How many there are not yet.
+        future: Of the last call.
+    """
 
     def __init__(self, model: str, reserved: int, deadline: float) -> None:
         self.model, self.reserved, self.deadline = model, reserved, deadline
         self.waiting: deque[_Item] = deque()
-        self.since = 0.0  # when its texts began to wait
+        self.since = 0.0
         self.results: list[Any] = []
         self.missing = 0
         self.future: Future[list[Prediction]] | None = None
 
     def fail(self, error: ServiceError) -> None:
+        """What has not been answered will not be: its waiter gets ``error``."""
         self.waiting.clear()
         if self.future and not self.future.done():
             self.future.set_exception(error)
 
 
 class Batcher:
-    """``predictors`` by name have ``task`` and ``predict_batch``. Thread-safe; ``start`` it once.
+    """The line and its worker. Thread-safe; ``start`` it once.
 
-    max_requests, max_tokens  what may be admitted and unanswered;  batch_tokens  what one batch takes
-    wait_s  how long a text waits for others to fill a batch;  timeout_s  how long a request may wait in all.
+    Attributes:
+        is_warm: Whether every model has answered once.
+        failure: Why one of them could not.
     """
 
     def __init__(
         self,
-        predictors: Mapping[str, Any],
+        predictors: Mapping[str, Predictor],
         metrics: Metrics,
         *,
         max_requests: int,
@@ -81,6 +109,17 @@ class Batcher:
         wait_s: float,
         timeout_s: float,
     ) -> None:
+        """A line without a worker yet.
+
+        Args:
+            predictors: Models by name.
+            metrics: Where lengths and times are counted.
+            max_requests: How many may be admitted and unanswered.
+            max_tokens: How many tokens these may have together.
+            batch_tokens: What one batch takes.
+            wait_s: How long a text waits for others to fill a batch.
+            timeout_s: How long a request may wait in all.
+        """
         self.predictors, self.metrics = predictors, metrics
         self.max_requests, self.max_tokens, self.batch_tokens = max_requests, max_tokens, batch_tokens
         self.wait_s, self.timeout_s = wait_s, timeout_s
@@ -91,10 +130,11 @@ class Batcher:
         self._stopped = False
         self._worker = threading.Thread(target=self._work, name="zhsenti-model", daemon=True)
         self.is_warm = False
-        self.failure: Exception | None = None  # of the warm-up
+        self.failure: Exception | None = None
         metrics.watch_queue(lambda: len(self._line), lambda: self._tokens)
 
     def start(self) -> None:
+        """Warm the models up and go to work, in a thread of its own."""
         self._worker.start()
 
     def give_up(self) -> None:
@@ -122,7 +162,8 @@ class Batcher:
     def ticket(self, model: str, tokens: int) -> Iterator[Ticket]:
         """A place in the line for a request of at most ``tokens``; leaving the block gives it up.
 
-        Raises ServiceError: 413 for what the queue may never hold, 429 with Retry-After when it is full or too slow.
+        Raises:
+            ServiceError: 413 for what the queue may never hold, 429 with Retry-After when it is full or too slow.
         """
         with self._changed:
             self._refuse(tokens)
@@ -154,15 +195,19 @@ class Batcher:
         if wait > self.timeout_s:
             raise _busy("too_slow", f"预计要等 {wait:.0f} 秒，超过 {self.timeout_s:g} 秒", wait - self.timeout_s)
 
-    def submit(self, ticket: Ticket, texts: Sequence[str], aspects: Sequence[str] | None = None) -> Future[Any]:
-        """Predictions of ``texts`` in order; the future may fail with ServiceError 500, 503, 504.
+    def submit(
+        self, ticket: Ticket, texts: Sequence[str], aspects: Sequence[str] | None = None
+    ) -> Future[list[Prediction]]:
+        """Have ``texts`` predicted; one call at a time for a ticket.
 
-        One call at a time for a ticket.
+        Returns:
+            The predictions in order, later; may fail with ServiceError 500 (the model failed), 503 (the service is
+            stopping) or 504 (out of time).
         """
         tokens = costs(self.predictors[ticket.model].task, texts, aspects)
-        about: Sequence[str | None] = aspects or [None] * len(texts)
-        items = [_Item(*given) for given in zip(texts, about, tokens, range(len(texts)), strict=True)]
-        future: Future[Any] = Future()
+        given: Sequence[str | None] = aspects or [None] * len(texts)
+        items = [_Item(*row) for row in zip(texts, given, tokens, range(len(texts)), strict=True)]
+        future: Future[list[Prediction]] = Future()
         with self._changed:
             ticket.future = future
             future.set_running_or_notify_cancel()  # a waiter that is cancelled leaves it alone: we may be setting it
@@ -227,7 +272,9 @@ class Batcher:
         return chosen
 
     def _compute(self, batch: list[tuple[Ticket, _Item]]) -> None:
-        """A text that the model fails on costs its own request only."""
+        """Predict a batch. Where the model fails, every request is tried by itself: one that cannot be answered takes
+        no other one along.
+        """
         aspects = [item.aspect for _, item in batch if item.aspect is not None]
         began = time.monotonic()
         model = batch[0][0].model
@@ -250,7 +297,7 @@ class Batcher:
             self.metrics.predictions.labels(model, result.label).inc()
         self._deliver(batch, results)
 
-    def _deliver(self, batch: list[tuple[Ticket, _Item]], results: list[Prediction]) -> None:
+    def _deliver(self, batch: list[tuple[Ticket, _Item]], results: Sequence[Prediction]) -> None:
         with self._changed:
             for (ticket, item), result in zip(batch, results, strict=True):
                 if ticket not in self._line or ticket.future is None or ticket.future.done():
@@ -286,7 +333,13 @@ def _busy(code: str, message: str, seconds: float) -> ServiceError:
 
 
 def log_failure(event: str, error: BaseException, **fields: Any) -> None:
-    """The kind of ``error`` and where it arose, without its words: they may quote a review."""
+    """Log the kind of ``error`` and where it arose, without its words: they may quote a review.
+
+    Args:
+        event: What failed, for programs.
+        error: Why.
+        fields: More for the log line.
+    """
     places, step = [], error.__traceback__
     while step:
         places.append(f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}")

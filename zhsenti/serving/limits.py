@@ -23,20 +23,31 @@ PROBES = ("/livez", "/readyz", "/metrics")  # answered while draining
 
 @dataclass(frozen=True)
 class Gate:
-    """hosts  allowed in the Host header, lower case, without port (None: any);  key  needed to get in (None: none)."""
+    """Who gets in.
+
+    Attributes:
+        hosts: Names allowed in the Host header, lower case, without port; None for any.
+        key: What a client must show; None where nothing is needed.
+        max_body: The largest body of a request, in bytes.
+    """
 
     hosts: frozenset[str] | None
     key: bytes | None
-    max_body: int  # bytes
+    max_body: int
 
 
 class Limits:
-    """``draining`` is set by the server when it was asked to stop: what comes then is refused."""
+    """The layer that refuses.
+
+    Attributes:
+        draining: Set by the server when it was asked to stop: what comes then is refused.
+        accepted: Requests for predictions without an answer; their bodies may still be arriving.
+    """
 
     def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
         self.app, self.gate, self.metrics = app, gate, metrics
         self.draining = False
-        self.accepted = 0  # requests for predictions without an answer; their bodies may still be arriving
+        self.accepted = 0
         self._arriving = 0  # bytes of bodies being read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +100,11 @@ class Limits:
         return hmac.compare_digest(given, key)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises ServiceError 413, 408, 429 while it is still arriving."""
+        """The whole body.
+
+        Raises:
+            ServiceError: While it is still arriving: 413 (too large), 408 (too slow), 429 (too many bodies at once).
+        """
         too_large = ServiceError(
             413, "body_too_large", f"请求体超过 {self.gate.max_body >> 10} KB", headers={"Connection": "close"}
         )

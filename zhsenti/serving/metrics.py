@@ -13,6 +13,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 
 class Metrics:
+    """What is counted and measured."""
+
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -41,9 +43,10 @@ class Metrics:
         Info("zhsenti_build", "版本", registry=registry).info({"version": __version__})
 
     def watch_queue(self, requests: Callable[[], float], tokens: Callable[[], float]) -> None:
-        """Both are read when the metrics are asked for."""
+        """Have the queue's length, in requests and in tokens, read whenever the metrics are asked for."""
         self.queue_requests.set_function(requests)
         self.queue_tokens.set_function(tokens)
 
     def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -32,6 +32,7 @@ MEANING = {
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route says of the errors that it may answer with."""
     return {status: {"model": ErrorAnswer, "description": MEANING[status]} for status in statuses}
 
 
@@ -40,8 +41,8 @@ def describe(app: FastAPI, needs_key: bool) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            about = "中文情感分类。所有错误都是 ErrorAnswer；响应头 X-Request-ID 与日志对得上。"
-            schema = get_openapi(title=app.title, version=app.version, description=about, routes=app.routes)
+            description = "中文情感分类。所有错误都是 ErrorAnswer；响应头 X-Request-ID 与日志对得上。"
+            schema = get_openapi(title=app.title, version=app.version, description=description, routes=app.routes)
             error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
             for path, methods in schema["paths"].items():
                 for operation in methods.values():
@@ -52,8 +53,7 @@ def describe(app: FastAPI, needs_key: bool) -> None:
                         operation["responses"]["401"] = {"description": MEANING[401], "content": error}
                         operation["security"] = [{"bearer": []}]
             if needs_key:
-                about = "也可以用请求头 X-API-Key"
-                key = {"type": "http", "scheme": "bearer", "description": about}
+                key = {"type": "http", "scheme": "bearer", "description": "也可以用请求头 X-API-Key"}
                 schema["components"]["securitySchemes"] = {"bearer": key}
             app.openapi_schema = schema
         return app.openapi_schema

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-STATIC = Path(__file__).with_name("static")
+from zhsenti.core.paths import package_file
+
+STATIC = package_file("zhsenti.serving", "static")
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -20,7 +22,7 @@ TYPES = {
 
 
 def add_page(app: FastAPI) -> None:
-    """Read once: no path of a client's ever reaches the disk."""
+    """Add the routes of the page to ``app``. Files are read once: no path of a client's ever reaches the disk."""
     files = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir()) if path.suffix in TYPES}
 
     def send(request: Request, name: str) -> Response:

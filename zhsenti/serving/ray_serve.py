@@ -1,6 +1,6 @@
 """The same app on Ray Serve, one copy a replica (``pip install zhsenti[ray]``).
 
-    serve run zhsenti.serving.ray_serve:app model_path=./experiments/label_scoring/lora_adapter num_replicas=4
+    serve run zhsenti.serving.ray_serve:app model_path=./experiments/…/lora_adapter num_replicas=4
 
 Arguments are those of ``zhsenti serve`` that concern models, queue and requests, and num_replicas, num_cpus, num_gpus a
 replica. Ray's proxy listens, so ``host`` here only says who may ask: where ``serve start`` opens another address than
@@ -10,7 +10,7 @@ replica. Ray's proxy listens, so ``host`` here only says who may ask: where ``se
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
@@ -18,6 +18,9 @@ from zhsenti.core.errors import ConfigError
 from zhsenti.core.flags import parse
 from zhsenti.serving.command import KEY_VARIABLE, load_service, make_gate
 from zhsenti.serving.config import ServeConfig
+
+if TYPE_CHECKING:
+    from zhsenti.serving.app import Service
 
 RESOURCES = ("num_replicas", "num_cpus", "num_gpus")
 
@@ -30,7 +33,7 @@ class Replica:
     def __init__(self, config: ServeConfig, key: str | None) -> None:
         self.service = load_service(config, make_gate(config, key))
 
-    def __serve_build_asgi_app__(self) -> Any:
+    def __serve_build_asgi_app__(self) -> Service:
         return self.service
 
     def check_health(self) -> None:
@@ -40,7 +43,14 @@ class Replica:
 
 
 def app(args: dict[str, str]) -> serve.Application:
-    """What ``serve run`` deploys. Raises ConfigError for arguments that ``zhsenti serve`` would refuse."""
+    """What ``serve run`` deploys.
+
+    Args:
+        args: The words after the app's name, as name and value.
+
+    Raises:
+        ConfigError: ``zhsenti serve`` would refuse them.
+    """
     resources = {name: args[name] for name in RESOURCES if name in args}
     flags = [word for name, value in args.items() if name not in RESOURCES for word in (f"--{name}", str(value))]
     config, _ = parse(ServeConfig, flags, "Ray Serve")

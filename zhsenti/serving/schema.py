@@ -8,15 +8,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from zhsenti.data.text import MAX_TEXT, text_fault
+from zhsenti.methods import DEFAULT
 from zhsenti.prediction.explain import Explanation
 
 MAX_DETAILS = 256
 
 
 class ServiceError(Exception):
-    """An answer other than 200. code  for programs;  message  Chinese, for people;  details  places in the request."""
+    """An answer other than 200.
+
+    Attributes:
+        status: The HTTP status.
+        code: What it is, for programs.
+        message: The same for people (Chinese).
+        details: What is wrong where in the request.
+        headers: More headers of the answer.
+    """
 
     def __init__(
         self,
@@ -31,8 +41,12 @@ class ServiceError(Exception):
         self.details, self.headers = list(details), headers or {}
 
     def body(self, request_id: str) -> bytes:
+        """The answer's JSON, an ``ErrorAnswer``."""
         error = ErrorBody(code=self.code, message=self.message, details=self.details)
         return ErrorAnswer(error=error, request_id=request_id).model_dump_json().encode()
+
+
+# A docstring of one of these models stands in openapi.json: it is Chinese, or there is none.
 
 
 class Detail(BaseModel):
@@ -86,12 +100,13 @@ class PredictRequest(BaseModel):
         return self
 
     def all_texts(self) -> list[str]:
+        """The texts, also where there is one."""
         return [self.text or ""] if self.texts is None else self.texts
 
     def all_aspects(self) -> list[str] | None:
-        """As many as texts, or None."""
-        one = self.aspect
-        return [one] * len(self.all_texts()) if isinstance(one, str) else one
+        """One aspect for each text, or None."""
+        given = self.aspect
+        return [given] * len(self.all_texts()) if isinstance(given, str) else given
 
 
 class Result(BaseModel):
@@ -113,7 +128,7 @@ class PredictAnswer(BaseModel):
 
 class ModelInfo(BaseModel):
     name: str = Field(description="请求里的 model")
-    method: str = Field(description="方法", examples=["label_scoring"])
+    method: str = Field(description="方法", examples=[DEFAULT])
     labels: list[str] = Field(description="标签", examples=[["负面", "正面"]])
     base: str | None = Field(description="基座", examples=["Qwen/Qwen2.5-1.5B"])
     temperature: float = Field(description="校准温度（1 为没有校准）", examples=[1.0])
@@ -132,7 +147,11 @@ class Health(BaseModel):
 
 
 def parse_request(body: bytes) -> PredictRequest:
-    """Raises ServiceError 422 that says where, never what was there: strict JSON, each key once, no NaN."""
+    """Read a request: strict JSON, each key once, no NaN.
+
+    Raises:
+        ServiceError: 422; it says where in the request something is wrong, never what stands there.
+    """
     try:
         values = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_key_once)
     except UnicodeDecodeError:
@@ -156,14 +175,14 @@ def parse_request(body: bytes) -> PredictRequest:
 
 
 def _text_faults(request: PredictRequest) -> list[Detail]:
-    found = []
+    faults = []
     for name in ("text", "texts", "aspect"):
         value = getattr(request, name)
         for index, text in enumerate([value] if isinstance(value, str) else value or []):
             if fault := text_fault(text) or ("" if _is_unicode(text) else "含不成对的代理字符，不是合法的文字"):
                 place: list[str | int] = ["body", name] if isinstance(value, str) else ["body", name, index]
-                found.append(Detail(loc=place, message=fault))
-    return found
+                faults.append(Detail(loc=place, message=fault))
+    return faults
 
 
 def _is_unicode(text: str) -> bool:
@@ -202,19 +221,25 @@ _FAULTS = {
 
 
 def _place(loc: tuple[int | str, ...]) -> list[str | int]:
-    """Only names that say nothing of a review: anything could stand in a key. Arms of unions are left out."""
-    arms = ("str", "list[str]")
+    """The place, as far as it says nothing of a review: in a key anything could stand."""
+    arms = ("str", "list[str]")  # pydantic names which type of a union it tried: no part of the request
     return ["body", *(p if isinstance(p, int) or _PLAIN.fullmatch(p) else "…" for p in loc if p not in arms)]
 
 
-def _fault(item: Any) -> str:
-    if item["type"] == "value_error":
+def _fault(item: ErrorDetails) -> str:
+    if item["type"] == "value_error":  # raised by one of our own validators, in Chinese
         return str(item["ctx"]["error"])
     return _FAULTS.get(item["type"], "值不对")
 
 
 def request_schema(names: Sequence[str], max_texts: int, has_aspect: bool) -> dict[str, Any]:
-    """JSON schema of ``PredictRequest`` with what depends on the running service: its models and limits."""
+    """JSON schema of ``PredictRequest`` with what depends on the running service.
+
+    Args:
+        names: Its models.
+        max_texts: Of one request.
+        has_aspect: Whether one of its models takes aspects.
+    """
     schema = PredictRequest.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
     for name, values in properties.items():  # None stands for a field that is not there; null is refused
