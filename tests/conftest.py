@@ -25,13 +25,11 @@ settings.register_profile("nightly", max_examples=1500, deadline=None)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a developer's login must not turn tests into uploads
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# What every training in this process would find out or do again is done once. A training that lasts a third of a second
-# spent half of it on that.
+# What every training in this process would find out or do again is done once: a quarter of a tiny training.
 _HEAVY = ("torch", "transformers", "peft")
 
 
-@pytest.fixture(autouse=True)
-def shared_work():
+def pytest_runtest_setup() -> None:
     """Measure this machine once a process, and keep what the large libraries hold out of garbage collections."""
     if (plan := sys.modules.get("zhsenti.training.plan")) and not hasattr(plan.gemm_flops, "cache_info"):
         plan.gemm_flops = functools.cache(plan.gemm_flops)
