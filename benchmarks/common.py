@@ -14,18 +14,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from zhsenti.core.files import write_json
+from zhsenti.core.hashing import rows_sha256
+from zhsenti.core.provenance import library_versions
+from zhsenti.data.config import DataConfig
+from zhsenti.data.sources import load_dataset
+from zhsenti.data.split import DatasetSplits, Example
+from zhsenti.task import SentimentTask
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import psutil  # noqa: E402
-
-from zhsenti.core.files import write_json  # noqa: E402
-from zhsenti.core.hashing import rows_sha256  # noqa: E402
-from zhsenti.core.provenance import library_versions  # noqa: E402
-from zhsenti.data.config import DataConfig  # noqa: E402
-from zhsenti.data.sources import load_dataset  # noqa: E402
-from zhsenti.data.split import DatasetSplits, Example  # noqa: E402
-from zhsenti.task import SentimentTask  # noqa: E402
 
 
 def arguments(description: str, limit: int, argv: list[str] | None) -> argparse.Namespace:

@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from zhsenti.core.errors import exit_on_error
 from zhsenti.core.files import write_json
 

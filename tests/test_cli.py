@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from zhsenti import __version__, cli
 from zhsenti.audit.config import AuditConfig
-from zhsenti.core.errors import ConfigError
+from zhsenti.core.errors import ConfigError, exit_on_error
 from zhsenti.core.flags import parse
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "pandas", "datasets", "matplotlib")
@@ -28,31 +29,44 @@ def test_every_command_exists_and_is_explained(command):
     assert line in cli._help()
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], *([command, "--help"] for command in cli.COMMANDS)])
-def test_help_is_cheap(words):
+def test_help_is_cheap():
+    """All pages in one process: what one imports, the next ones would find."""
+    calls = [[], ["--help"], *([command, "--help"] for command in cli.COMMANDS)]
     code = (
-        f"import sys; sys.argv = ['zhsenti', *{words!r}]\n"
+        "import contextlib, io, json, sys\n"
         "from zhsenti.cli import run\n"
-        "try: run()\n"
-        "except SystemExit as e: assert not e.code\n"
-        f"assert not set({HEAVY}) & set(sys.modules), 'heavy imports'"
+        "pages = []\n"
+        f"for words in {calls!r}:\n"
+        "    sys.argv = ['zhsenti', *words]\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as page:\n"
+        "        try: run()\n"
+        "        except SystemExit as e: assert not e.code\n"
+        "    pages.append(page.getvalue())\n"
+        f"    assert not set({HEAVY}) & set(sys.modules), ('heavy imports', words)\n"
+        "print(json.dumps(pages))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (f"zhsenti {words[0]}" if len(words) == 2 else "audit") in done.stdout
+    pages = json.loads(done.stdout)
+    assert len(pages) == len(calls)
+    for words, page in zip(calls, pages, strict=True):
+        assert (f"zhsenti {words[0]}" if len(words) == 2 else "audit") in page
 
 
-def test_version_unknown_command_and_exit_codes():
+def test_version_unknown_command_and_exit_codes(capfd):
     assert zhsenti("--version").stdout.strip() == f"zhsenti {__version__}"
+    for words, said in (
+        (["adit"], "是否指 audit"),
+        (["audit"], "没有给出要审计的数据"),
+        (["audit", "no-such-file.csv"], "没有这个数据文件"),
+    ):
+        assert exit_on_error(cli.main, words) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert said in err
     done = zhsenti("adit")
     assert (done.returncode, done.stdout) == (2, "")
     assert "是否指 audit" in done.stderr
-    done = zhsenti("audit")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "没有给出要审计的数据" in done.stderr
-    done = zhsenti("audit", "no-such-file.csv")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "没有这个数据文件" in done.stderr
 
 
 def test_positional_words_may_stand_anywhere():
