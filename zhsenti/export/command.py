@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -186,15 +185,7 @@ def _say(line: str) -> None:
 @contextmanager
 def _bar(title: str, rows: int) -> Iterator[Callable[[int], None]]:
     """A progress bar; what it yields is called with the number of rows just done."""
-    from zhsenti.evaluation.scoring import score_progress
+    from zhsenti.core.console import Progress
 
-    with score_progress() as bar:
-        task, started, done = bar.add_task(title, total=rows, rows=0, rate=""), time.monotonic(), 0
-
-        def advance(number: int) -> None:
-            nonlocal done
-            done += number
-            rate = done / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=done, rows=done, rate=f"{rate:.1f} 条/秒")
-
-        yield advance
+    with Progress() as progress:
+        yield progress.add(title, rows).advance
