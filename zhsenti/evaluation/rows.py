@@ -38,11 +38,18 @@ DOMAINS = {
 
 @dataclass(frozen=True)
 class EvalData:
-    """whole  the data before any sampling;  splits.test  the rows to score;  leak_free  a flag a test row
-    train  what baselines may fit on
-    dev  the dev rows whose text is in no training and no test row: what a temperature may be fitted on
-    same  whether this is the data the adapter was trained on;  columns  name -> the test rows' value, for slices
-    leaks_checked  whether the training data of every adapter could be looked at.
+    """The rows of one evaluation.
+
+    Attributes:
+        whole: The data before any sampling.
+        splits: Its test part holds the rows to score.
+        train: What baselines may fit on.
+        dev: The dev rows whose text is in no training and no test row: what a temperature may be fitted on.
+        leak_free: For each test row whether its text is in no training row.
+        same: Whether this is the data that the adapter was trained on.
+        columns: Name -> each test row's value, for slices.
+        notes: What to know of the data (Chinese).
+        leaks_checked: Whether the training data of every adapter could be looked at.
     """
 
     whole: DatasetSplits
@@ -60,7 +67,15 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
     """The test rows and which of them are clean.
 
     A test row is leak-free when its text is neither in this data set's train rows nor, when an adapter was trained
-    on other data, in those. Raises DataError when the data cannot be found or holds no test row.
+    on other data, in those.
+
+    Args:
+        config: Which data, and how many rows of it.
+        manifest: Of the adapter under test.
+        others: Of the adapters that are compared with it.
+
+    Raises:
+        DataError: The data cannot be found, or holds no test row.
     """
     from zhsenti.data.sources import load_dataset
     from zhsenti.data.split import sample
