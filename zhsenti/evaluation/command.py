@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
 from zhsenti.core.console import say
@@ -30,7 +30,7 @@ from zhsenti.evaluation.systems import Context, Identity, System, adapter_system
 from zhsenti.methods import DEFAULT_ADAPTER
 
 if TYPE_CHECKING:
-    from zhsenti.evaluation.sections.base import Section
+    from zhsenti.evaluation.sections.base import AnySection
     from zhsenti.evaluation.systems import Predictor
 
 EXAMPLES = (
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def compute(run: Run, kinds: Sequence[type[Section[Any]]]) -> tuple[list[Section[Any]], list[str]]:
+def compute(run: Run, kinds: Sequence[type[AnySection]]) -> tuple[list[AnySection], list[str]]:
     """Compute the sections one after the other; their JSONs are written as soon as each is done.
 
     Args:
@@ -74,7 +74,7 @@ def compute(run: Run, kinds: Sequence[type[Section[Any]]]) -> tuple[list[Section
     Returns:
         The sections, and the names of the files.
     """
-    sections: list[Section[Any]] = []
+    sections: list[AnySection] = []
     written: list[str] = []
     stages = sum(not kind.always for kind in kinds) + 1  # the last one is the report
     number = 0
@@ -94,7 +94,7 @@ def compute(run: Run, kinds: Sequence[type[Section[Any]]]) -> tuple[list[Section
     return sections, written
 
 
-def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[Section[Any]]]) -> Run:
+def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]) -> Run:
     """Load and score. Cheap checks come first: flags, adapter folders, data, and only then the model.
 
     Args:
@@ -181,7 +181,7 @@ def _identity(manifest: Manifest) -> dict[str, str]:
     return {"adapter_sha256": manifest.files[WEIGHTS], "method": manifest.method}
 
 
-def _base_identity(manifest: Manifest) -> dict[str, Any]:
+def _base_identity(manifest: Manifest) -> dict[str, object]:
     base = {key: manifest.base.get(key) for key in ("model_id", "revision", "precision", "use_qlora")}
     return {"base": base, "task": manifest.task.to_dict()}
 
@@ -204,7 +204,7 @@ def _typed(argv: Sequence[str] | None) -> str:
     return command_line("zhsenti evaluate", words)
 
 
-def _model_provenance(config: EvalConfig, manifest: Manifest, others: Mapping[str, Artifact]) -> dict[str, Any]:
+def _model_provenance(config: EvalConfig, manifest: Manifest, others: Mapping[str, Artifact]) -> dict[str, object]:
     return {
         **_identity(manifest),
         "path": config.model_path,
@@ -214,7 +214,7 @@ def _model_provenance(config: EvalConfig, manifest: Manifest, others: Mapping[st
     }
 
 
-def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> dict[str, Any]:
+def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> dict[str, object]:
     counts = Counter(row.label for row in data.splits.test)
     return {
         "dataset": config.dataset,

@@ -92,12 +92,12 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
         raise DataError(f"{splits.name} 没有测试数据", todo="用 --dataset 指定含测试部分的数据。")
     notes, seen = list(splits.notes), splits.train
     cut, leaks_checked = trained.get("seed") if same else config.seed, True
-    for number, one in enumerate((manifest, *others), start=1):
-        if (splits.sha256, cut) == (one.data.get("sha256"), one.data.get("seed")):
-            continue  # cut as it was for this adapter: its training rows are these
+    for number, adapter in enumerate((manifest, *others), start=1):
+        if (splits.sha256, cut) == (adapter.data.get("sha256"), adapter.data.get("seed")):
+            continue  # the same data, cut in the same way: its training rows are those of splits
         try:
-            seen = seen + _load_training_data(one).train
-            name = one.data.get("name", "未知")
+            seen = seen + _load_training_data(adapter).train
+            name = adapter.data.get("name", "未知")
             notes.append(f"适配器 {number} 是在另一份数据或另一种切分（{name}）上训练的：“无泄漏”对两份都核对过")
         except ZhsentiError as error:
             leaks_checked = False
@@ -123,7 +123,7 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
 
 
 def split_names(text: str) -> list[str]:
-    """``"a，b"`` as ``["a", "b"]``."""
+    """``"a，b"`` as ``["a", "b"]``: names separated by commas, Chinese ones too."""
     return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
 
 
@@ -158,13 +158,21 @@ def domain(text: str) -> str:
 
 
 def _load_training_data(manifest: Manifest, keep: Sequence[str] = ()) -> DatasetSplits:
-    """The recorded data set, cut as it was for training. Raises DataError when it is gone or has changed."""
+    """The recorded data set, cut as it was for training.
+
+    Args:
+        manifest: Of the adapter that was trained on it.
+        keep: Columns to keep for slices.
+
+    Raises:
+        DataError: It is gone, or has changed.
+    """
     from zhsenti.data.sources import load_dataset
 
     trained = manifest.data
     known = {f.name for f in fields(DataConfig)}
     recorded = {key: value for key, value in trained.items() if key in known}
-    if recorded.get("dataset") in (None, "auto"):  # what auto found then, not what it would find now
+    if recorded.get("dataset") in (None, "auto"):  # auto: the data set that it stood for when the adapter was trained
         recorded["dataset"] = trained.get("name")
     shown = recorded["dataset"] or "（文件夹里没有记录）"
     todo = "用 --dataset 指定测试数据。"

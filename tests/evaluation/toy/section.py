@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from zhsenti.evaluation.drawing import BLUE, Picture
 from zhsenti.evaluation.schema import Model
@@ -43,5 +42,5 @@ class LengthsSection(Section[LengthsFile]):
 
         return {"lengths": Picture(draw)}
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         return {"unit": "<字>"}

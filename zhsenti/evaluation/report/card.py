@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from zhsenti.artifact import CARD
 from zhsenti.core.files import write_text
@@ -12,7 +11,7 @@ from zhsenti.core.templates import environment
 from zhsenti.evaluation.report.parts import render_part
 from zhsenti.evaluation.report.verdict import Verdict
 from zhsenti.evaluation.run import Run
-from zhsenti.evaluation.sections.base import Section
+from zhsenti.evaluation.sections.base import AnySection
 
 MARK = "<!-- zhsenti: 由评估生成；删掉这一行后，以后的评估不再改动本文件 -->"
 # Whose weights the embedded models are. All of these are Apache-2.0.
@@ -23,7 +22,7 @@ HUB_NAMES = {
 APACHE = tuple(f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "Coder-0.5B", "Coder-1.5B"))
 
 
-def write_card(path: Path, run: Run, sections: Sequence[Section[Any]], judged: Verdict) -> None:
+def write_card(path: Path, run: Run, sections: Sequence[AnySection], judged: Verdict) -> None:
     """Write the card to ``path``.
 
     Args:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from zhsenti.core.templates import environment
-from zhsenti.evaluation.sections.base import Section
+from zhsenti.evaluation.sections.base import AnySection
 from zhsenti.evaluation.wording import ends, interval, percent
 
 HERE = "here"  # the section's own folder, so that its names hide nobody else's
 
 
-def render_part(section: Section[Any], template: str, pictures: Mapping[str, str] | None = None) -> str:
+def render_part(section: AnySection, template: str, pictures: Mapping[str, str] | None = None) -> str:
     """The template with the section's result in it.
 
     Args:

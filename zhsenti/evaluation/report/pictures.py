@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.evaluation.drawing import GREY, INK, Picture, Say
-from zhsenti.evaluation.sections.base import Section
+from zhsenti.evaluation.sections.base import AnySection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ FONTS = (
 )  # fmt: skip
 
 
-def draw_all(sections: Sequence[Section[Any]], folder: Path) -> list[dict[str, str]]:
+def draw_all(sections: Sequence[AnySection], folder: Path) -> list[dict[str, str]]:
     """Draw every picture into ``folder``, from which those of an earlier run are removed.
 
     Returns:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from zhsenti.evaluation.sections.base import CAUTION, GOOD, Fact, Headline, Section
+from zhsenti.evaluation.sections.base import CAUTION, GOOD, AnySection, Fact, Headline
 
 NO_HEADLINE = Headline(CAUTION, "这次评估没有给出总的结论。")
 
@@ -30,7 +29,7 @@ class Verdict:
     advice: list[str] = field(default_factory=list)
 
 
-def verdict(sections: Sequence[Section[Any]]) -> Verdict:
+def verdict(sections: Sequence[AnySection]) -> Verdict:
     """What ``sections``, which have been computed, say together."""
     headline = next((line for line in (section.headline() for section in sections) if line), NO_HEADLINE)
     points = sorted((point for section in sections for point in section.weak_points()), key=lambda point: point.rank)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from zhsenti.core.console import say
 from zhsenti.core.files import write_text
@@ -14,12 +13,12 @@ from zhsenti.evaluation.report.parts import render_part
 from zhsenti.evaluation.report.pictures import draw_all
 from zhsenti.evaluation.report.verdict import Verdict, verdict
 from zhsenti.evaluation.run import Run
-from zhsenti.evaluation.sections.base import Section
+from zhsenti.evaluation.sections.base import AnySection
 
 REPORT, CARD_COPY, PLOTS = "report.html", "model_card.md", "plots"
 
 
-def write_report(run: Run, sections: Sequence[Section[Any]]) -> list[str]:
+def write_report(run: Run, sections: Sequence[AnySection]) -> list[str]:
     """Write all of it, and say on the console what it comes to.
 
     Args:
@@ -42,7 +41,7 @@ def write_report(run: Run, sections: Sequence[Section[Any]]) -> list[str]:
     return [*tables, CARD_COPY, f"{PLOTS}/", REPORT]
 
 
-def page(run: Run, sections: Sequence[Section[Any]], judged: Verdict, pictures: Sequence[Mapping[str, str]]) -> str:
+def page(run: Run, sections: Sequence[AnySection], judged: Verdict, pictures: Sequence[Mapping[str, str]]) -> str:
     """report.html. Pictures are our own SVG (matplotlib escapes the words in them), all else is escaped.
 
     Args:

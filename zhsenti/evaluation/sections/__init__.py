@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zhsenti.core.registry import Registry
 
 if TYPE_CHECKING:
-    from zhsenti.evaluation.sections.base import Section
+    from zhsenti.evaluation.sections.base import AnySection
 
-SECTIONS: Registry[type[Section[Any]]] = Registry(
+SECTIONS: Registry[type[AnySection]] = Registry(
     "评估的一节",
     {
         "comparison": "zhsenti.evaluation.sections.comparison:ComparisonSection",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from zhsenti.audit.findings import FORMAT, Audit, Finding
 from zhsenti.audit.view import audit_view
@@ -62,5 +61,5 @@ class AuditSection(Section[Audit | None]):
         write_csv(path, columns, ([getattr(item, name) for name in columns] for item in self.result.findings))
         return [TABLE]
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         return {"audit": audit_view(self.result) if self.result else None}

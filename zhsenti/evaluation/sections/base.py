@@ -138,6 +138,9 @@ class Section(ABC, Generic[R]):
         """Write the tables that belong to the section; returns their names in the results' folder."""
         return []
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         """What its templates need besides."""
         return {}
+
+
+AnySection = Section[Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from pydantic import Field
 
@@ -178,7 +177,7 @@ class ComparisonSection(Section[Comparison]):
         drawn = curves(run) if len(labels) == 2 and len(set(run.true.tolist())) == 2 else {}
         return {**drawn, "confusion": confusion(run.official, labels)}
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         return {
             "metrics": self.result.metrics,
             "comparison": self.result.comparison,

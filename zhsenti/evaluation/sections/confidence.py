@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from zhsenti.core.console import say
 from zhsenti.evaluation.drawing import Picture
 from zhsenti.evaluation.run import confidence
 from zhsenti.evaluation.schema import FORMAT, Interval, Model, Provenance
-from zhsenti.evaluation.sections.base import BAD, CAUTION, GOOD, Fact, Section, WeakPoint
+from zhsenti.evaluation.sections.base import BAD, CAUTION, GOOD, AnySection, Fact, Section, WeakPoint
 from zhsenti.evaluation.sections.calibration import Quality, Temperature, fit_temperature, quality
 from zhsenti.evaluation.sections.confidence_pictures import coverage, reliability
 from zhsenti.evaluation.sections.thresholds import CoveragePoint, Judged, Target, coverage_curve, target
@@ -73,7 +73,7 @@ class ConfidenceFile(Model):
     notes: list[str] = Field(default_factory=list)
 
 
-def temperature_of(section: Section[Any]) -> float:
+def temperature_of(section: AnySection) -> float:
     """The temperature that an earlier section has fitted; 1.0 where none has."""
     fitted = section.find(ConfidenceFile)
     return fitted.temperature if fitted else 1.0
@@ -156,7 +156,7 @@ class ConfidenceSection(Section[ConfidenceFile]):
             notes.append(f"适配器里存着以前拟合的温度 {run.manifest.temperature:.2f}，预测仍用它")
         return False, notes
 
-    def _record(self, temperature: Temperature) -> dict[str, Any]:
+    def _record(self, temperature: Temperature) -> dict[str, object]:
         return {
             "temperature": temperature.value,
             "temperature_ci95": temperature.ci95,

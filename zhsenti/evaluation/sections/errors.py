@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -168,7 +168,7 @@ class ErrorsSection(Section[ErrorsFile]):
                 columns[f"{name}_predicted"] = [labels[k] for k in scored.log_probs.argmax(axis=1)]
         return columns
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         return {"n": len(self.run.true), "coloured": coloured}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from pydantic import Field
 
@@ -145,7 +144,7 @@ class RobustnessSection(Section[RobustnessFile]):
         picture = robustness(challenge.by_category if challenge else {}, self.result.flip_rate)
         return {"robustness": picture} if picture else {}
 
-    def context(self) -> dict[str, Any]:
+    def context(self) -> dict[str, object]:
         return {"titles": self.run.titles, "weak_category": self._is_weak, "weak_flip": weak_flip}
 
 
