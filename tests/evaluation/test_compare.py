@@ -1,41 +1,22 @@
-"""The run end to end on a keyword predictor: results, cache, resume after a kill, JSON round trip."""
+"""All systems on the same rows: scores, which differences are real, the JSON and back."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import KeywordPredictor
 
-from zhsenti.core.errors import DataError, ModelError
+from tests.evaluation.systems import TASK, adapter, eval_rows
+from tests.fakes import KeywordPredictor
+from zhsenti.core.errors import DataError
 from zhsenti.data.split import Example
-from zhsenti.evaluation.baselines import Context, System, adapter_system, build_baselines
-from zhsenti.evaluation.compare import compare, compare_pairs, holm, paired_difference, slices
-from zhsenti.evaluation.schema import ComparisonFile, Provenance, read, write
-from zhsenti.evaluation.scoring import CHUNK, EvalRows, cache_key
+from zhsenti.evaluation.baselines import build_baselines
+from zhsenti.evaluation.compare import ComparisonFile, compare, compare_pairs, holm, paired_difference
+from zhsenti.evaluation.schema import Provenance, read, write
+from zhsenti.evaluation.systems import Context
 from zhsenti.task import SentimentTask
-
-TASK = SentimentTask()
-
-
-def examples(n: int) -> list[Example]:
-    good = [Example(f"房间很好，第{i}次来{'呀' * (i % 7)}", 1) for i in range(n // 2)]
-    bad = [Example(f"房间很差，第{i}次来{'呀' * (i % 5)}", 0) for i in range(n - n // 2)]
-    return [row for pair in zip(good, bad, strict=False) for row in pair] + bad[len(good) :]
-
-
-def eval_rows(n: int = 200) -> EvalRows:
-    return EvalRows(TASK.labels, examples(n), [i % 4 != 0 for i in range(n)])
-
-
-def adapter(predictor: KeywordPredictor, digest: str = "a") -> System:
-    return adapter_system(lambda: predictor, {"adapter_sha256": digest, "method": "label_scoring"}, {"base": "r1"})
 
 
 def test_all_systems_side_by_side(tmp_path):
@@ -57,123 +38,11 @@ def test_all_systems_side_by_side(tmp_path):
     assert not results["snownlp"].contaminated
 
 
-def test_scores_return_to_their_rows(tmp_path):
-    """Chunks go longest first; a mix-up of the order would give a random accuracy."""
-    rows = eval_rows(2 * CHUNK + 9)
-    result = compare([adapter(KeywordPredictor())], rows, tmp_path).systems[0]
-    assert result.official.accuracy == 1.0
-
-
-def test_a_second_run_computes_nothing(tmp_path):
-    rows, first, second = eval_rows(), KeywordPredictor(), KeywordPredictor()
-    before = compare([adapter(first)], rows, tmp_path).systems
-    after = compare([adapter(second)], rows, tmp_path).systems
-    assert sum(first.calls) == 200
-    assert second.calls == []
-    assert before == after  # the speed too is the one measured when it was computed
-
-
-@pytest.mark.parametrize("change", ["adapter", "text", "labels only"])
-def test_cache_is_keyed_by_what_decides_the_scores(tmp_path, change):
-    rows = eval_rows()
-    compare([adapter(KeywordPredictor())], rows, tmp_path)
-    again = KeywordPredictor()
-    system = adapter(again, "b" if change == "adapter" else "a")
-    if change == "text":
-        rows.examples[3] = replace(rows.examples[3], text="换了一句")
-    if change == "labels only":
-        rows.examples[3] = replace(rows.examples[3], label=1 - rows.examples[3].label)
-    compare([system], rows, tmp_path)
-    assert sum(again.calls) == (0 if change == "labels only" else 200)
-
-
-def test_a_failure_midway_keeps_the_chunks_before_it(tmp_path):
-    rows, broken = eval_rows(), KeywordPredictor()
-
-    def fail():
-        if len(broken.calls) == 3:
-            raise KeyboardInterrupt
-
-    broken.after_call = fail
-    with pytest.raises(KeyboardInterrupt):
-        compare([adapter(broken)], rows, tmp_path)
-    resumed = KeywordPredictor()
-    result = compare([adapter(resumed)], rows, tmp_path).systems[0]
-    assert sum(resumed.calls) == 200 - 2 * CHUNK
-    assert result.official == compare([adapter(KeywordPredictor())], rows, tmp_path / "other").systems[0].official
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from fakes import KeywordPredictor
-from test_compare import adapter, eval_rows
-from zhsenti.evaluation.compare import compare, compare_pairs, holm, paired_difference, slices
-predictor = KeywordPredictor()
-predictor.after_call = lambda: len(predictor.calls) == 3 and os.kill(os.getpid(), signal.SIGKILL)
-compare([adapter(predictor)], eval_rows(), Path(sys.argv[1]))
-"""
-
-
-def test_kill_9_loses_at_most_one_chunk(tmp_path):
-    here = Path(__file__).resolve().parent
-    path = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], env={**os.environ, "PYTHONPATH": path}, capture_output=True
-    )
-    assert run.returncode == -9, run.stderr.decode()
-    resumed = KeywordPredictor()
-    compare([adapter(resumed)], eval_rows(), tmp_path)
-    assert sum(resumed.calls) == 200 - 2 * CHUNK
-
-
-@pytest.mark.parametrize("tear", [1, 30, 400])
-def test_a_torn_last_line_is_dropped(tmp_path, tear):
-    rows = eval_rows()
-    whole = compare([adapter(KeywordPredictor())], rows, tmp_path).systems[0]
-    path = next(tmp_path.glob("*.jsonl"))
-    path.write_bytes(path.read_bytes()[:-tear])
-    resumed = KeywordPredictor()
-    result = compare([adapter(resumed)], rows, tmp_path).systems[0]
-    assert sum(resumed.calls) == 200 % CHUNK
-    assert result.official == whole.official
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert len([json.loads(line) for line in lines]) == 5  # header and four chunks, all whole again
-
-
-def test_a_file_that_is_not_a_cache_is_computed_anew(tmp_path):
-    rows, system = eval_rows(), adapter(KeywordPredictor())
-    (tmp_path / f"{cache_key(system, rows)}.jsonl").write_text('{"chunk": 0}\nnoise\n')
-    assert compare([system], rows, tmp_path).systems[0].official.accuracy == 1.0
-
-
-def test_nan_is_an_error_and_is_not_cached(tmp_path):
-    broken = KeywordPredictor()
-    broken.log_probs = lambda texts, aspects=None, *, progress=None: np.full((len(texts), 2), np.nan)
-    with pytest.raises(ModelError, match="precision fp32"):
-        compare([adapter(broken)], eval_rows(), tmp_path)
-    assert compare([adapter(KeywordPredictor())], eval_rows(), tmp_path).systems[0].official.accuracy == 1.0
-
-
 def test_no_leak_free_row_is_said(tmp_path):
     rows = replace(eval_rows(), leak_free=[False] * 200)
     result = compare([adapter(KeywordPredictor())], rows, tmp_path).systems[0]
     assert result.leak_free is None
     assert "都在训练数据里" in result.notes[-1]
-
-
-def test_aspects_reach_the_scorer(tmp_path):
-    seen = []
-
-    def score(texts, aspects=None, *, progress=None):
-        seen.append(aspects)
-        return np.zeros((len(texts), 2))
-
-    system = System("x", "x", "x", {"x": 1}, lambda: (score, []))
-    rows = EvalRows(TASK.labels, [Example("好", 1, "服务"), Example("差", 0, "房间")], [True, True], has_aspect=True)
-    compare([system], rows, tmp_path)
-    compare([system], replace(rows, has_aspect=False), tmp_path)
-    assert seen == [["服务", "房间"], None]
 
 
 def test_json_round_trip(tmp_path):
@@ -285,25 +154,3 @@ def test_holm_agrees_with_statsmodels(seed):
 
     p_values = np.random.default_rng(seed).random(6) ** 3
     assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1])
-
-
-def test_slices_count_every_row_once_and_pool_small_ones():
-    values = ["甲"] * 30 + ["乙"] * 12 + ["丙"] * 3 + ["丁"] * 4
-    mask = np.array([i % 3 > 0 for i in range(49)])
-    found = slices(mask, {"列": values})
-    assert [(item.value, item.n) for item in found] == [("甲", 30), ("乙", 12), ("其余（各不足 10 条）", 7)]
-    assert sum(item.n * item.accuracy for item in found) == pytest.approx(mask.sum())
-    assert not any(item.worse for item in found)
-
-
-def test_a_slice_is_worse_only_by_more_than_chance():
-    values = ["21–50"] * 100 + ["1–20"] * 100 + ["101 以上"] * 100
-    mask = np.array([True] * 100 + [i % 2 == 0 for i in range(100)] + [i > 4 for i in range(100)])
-    found = slices(mask, {"长度": values, "只有一种": ["同"] * 300})
-    assert [item.value for item in found] == ["1–20", "21–50", "101 以上", "同"]
-    assert [item.worse for item in found] == [True, False, False, False]
-    assert found[-1].p_holm is None
-
-
-def test_an_empty_cell_has_a_name():
-    assert slices(np.ones(20, dtype=bool), {"列": [""] * 20})[0].value == "（空）"

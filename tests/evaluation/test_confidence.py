@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhsenti.evaluation.sections.confidence import (
-    BINS,
-    coverage_curve,
-    ece,
-    fit_temperature,
-    min_accepted,
-    quality,
-    target,
-)
+from zhsenti.evaluation.sections.calibration import BINS, ece, fit_temperature, quality
+from zhsenti.evaluation.sections.thresholds import coverage_curve, min_accepted, target
 from zhsenti.prediction.temperature import scale
 
 

@@ -9,17 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import KeywordPredictor, write_adapter
 from rich.cells import cell_len
 from rich.console import Console
 
+from tests.fakes import KeywordPredictor, write_adapter
+from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
 from zhsenti.evaluation import rows as rows_module
+from zhsenti.evaluation.compare import ComparisonFile
 from zhsenti.evaluation.config import EvalConfig
-from zhsenti.evaluation.schema import ComparisonFile, MetricsFile, Scores, read
+from zhsenti.evaluation.schema import Scores, read
+from zhsenti.evaluation.sections.comparison import MetricsFile
+from zhsenti.evaluation.sections.comparison_tables import show
 from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def predictor(monkeypatch) -> KeywordPredictor:
     fake = KeywordPredictor()
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: fake)
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: fake)
     return fake
 
 
@@ -46,10 +50,8 @@ def trained_on(folder: Path, csv: Path, seed: int = 42, **more) -> Path:
     return folder
 
 
-def run(tmp_path: Path, *flags: str, **options) -> int:
-    return command.main(
-        ["--model_path", str(tmp_path / "lora_adapter"), "--output_dir", str(tmp_path / "out"), *flags], **options
-    )
+def run(tmp_path: Path, *flags: str) -> int:
+    return command.main(["--model_path", str(tmp_path / "lora_adapter"), "--output_dir", str(tmp_path / "out"), *flags])
 
 
 def test_full_evaluation(tmp_path, csv, predictor, capsys):
@@ -75,10 +77,10 @@ def test_full_evaluation(tmp_path, csv, predictor, capsys):
 
 def test_the_adapter_alone_does_not_replace_a_full_comparison(tmp_path, csv, predictor):
     trained_on(tmp_path / "lora_adapter", csv)
-    assert run(tmp_path, adapter_only=True) == 0
-    assert not (tmp_path / "out" / "baseline_comparison.json").exists()
+    assert run(tmp_path, "--report", "false", "--baselines", "none", "--challenge", "not looked at") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["metrics.json"]
     assert read(tmp_path / "out" / "metrics.json", MetricsFile).official.accuracy == 1.0
-    assert run(tmp_path, "--baselines", "majority", adapter_only=True) == 0
+    assert run(tmp_path, "--report", "false", "--baselines", "majority") == 0
     assert len(read(tmp_path / "out" / "baseline_comparison.json", ComparisonFile).systems) == 2
 
 
@@ -97,7 +99,7 @@ def test_the_table_fits(tmp_path, csv, predictor, width):
     marked = [item.model_copy(update={**marks, "official": _wide(item.official)}) for item in comparison.systems]
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     update = {"systems": marked, "n_official": 1200, "n_leak_free": 869}
-    command.show(comparison.model_copy(update=update), console)
+    show(comparison.model_copy(update=update), console)
     console.file.close()
     text = console.export_text()
     tables = text[: text.index("个百分点")].rsplit("\n", 1)[0]  # the notes below flow as text
@@ -116,14 +118,14 @@ def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, 
         config = EvalConfig(model_path=str(tmp_path / "lora_adapter"))
         config = replace(config, **{flags[i][2:]: flags[i + 1] for i in range(0, len(flags), 2)})
         config = replace(config, seed=int(config.seed))
-        data = rows_module.load_eval_data(config, command.open_artifact(config.model_path).manifest)
+        data = rows_module.load_eval_data(config, open_artifact(config.model_path).manifest)
         assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
 
 
 def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predictor):
     """On other data, a row the adapter was trained on is not clean, although it is not in that data's train."""
     trained_on(tmp_path / "lora_adapter", csv)
-    manifest = command.open_artifact(tmp_path / "lora_adapter").manifest
+    manifest = open_artifact(tmp_path / "lora_adapter").manifest
     learnt = load_dataset(DataConfig(dataset=str(csv)), SentimentTask()).train[:30]
     other = tmp_path / "other.csv"
     fresh = [f"全新的一句{i},{i % 2}" for i in range(60)]
@@ -146,7 +148,7 @@ def test_another_adapters_cut_of_the_same_data_leaks_too(tmp_path, csv):
     """Its seed put this cut's test rows into its training rows."""
     trained_on(tmp_path / "lora_adapter", csv)
     trained_on(tmp_path / "other", csv, seed=7)
-    mine, other = (command.open_artifact(tmp_path / name).manifest for name in ("lora_adapter", "other"))
+    mine, other = (open_artifact(tmp_path / name).manifest for name in ("lora_adapter", "other"))
     alone = rows_module.load_eval_data(EvalConfig(), mine)
     beside = rows_module.load_eval_data(EvalConfig(), mine, [other])
     assert all(alone.leak_free)
@@ -163,7 +165,7 @@ def test_dev_rows_that_are_in_test_fit_no_temperature(tmp_path):
         lines = "".join(f"{text * 3}这间房,{i % 2}\n" for i, text in enumerate(texts))
         (folder / f"{name}.csv").write_text("text,label\n" + lines, encoding="utf-8")
     trained_on(tmp_path / "lora_adapter", folder)
-    data = rows_module.load_eval_data(EvalConfig(), command.open_artifact(tmp_path / "lora_adapter").manifest)
+    data = rows_module.load_eval_data(EvalConfig(), open_artifact(tmp_path / "lora_adapter").manifest)
     assert [row.text[0] for row in data.dev] == ["戊"]
 
 
@@ -177,14 +179,16 @@ def test_slice_columns_of_a_named_data_set_are_an_error(tmp_path, csv, predictor
 
 def test_the_adapter_is_judged_without_its_stored_temperature(monkeypatch):
     seen = {}
-    monkeypatch.setattr("zhsenti.prediction.predictor.SentimentPredictor", lambda path, **given: seen.update(given))
-    command.load_predictor(EvalConfig(), "somewhere")
+    monkeypatch.setattr(
+        "zhsenti.prediction.predictor.SentimentPredictor.from_folder", lambda folder, **given: seen.update(given)
+    )
+    command.load_predictor(EvalConfig(), Path("somewhere"))
     assert seen["temperature"] == 1.0
 
 
 def test_baselines_fit_on_the_rows_the_adapter_saw(tmp_path, csv):
     trained_on(tmp_path / "lora_adapter", csv)
-    manifest = command.open_artifact(tmp_path / "lora_adapter").manifest
+    manifest = open_artifact(tmp_path / "lora_adapter").manifest
     manifest = replace(manifest, training={"settings": {"max_train_samples": 20}})
     assert len(rows_module.load_eval_data(EvalConfig(), manifest).train) == 20
     assert len(rows_module.load_eval_data(EvalConfig(max_train_samples=40), manifest).train) == 40
@@ -224,7 +228,7 @@ def test_mistakes_write_nothing(tmp_path, csv, predictor):
 def test_a_model_that_fails_to_load_writes_nothing(tmp_path, csv, monkeypatch):
     trained_on(tmp_path / "lora_adapter", csv)
 
-    def fail(config, path):
+    def fail(config, artifact):
         raise ArtifactError("找不到适配器的基座模型")
 
     monkeypatch.setattr(command, "load_predictor", fail)
@@ -247,6 +251,42 @@ def test_scripts_run_from_anywhere(tmp_path, script, default):
     assert "错误：没有这个适配器文件夹" in lost.stderr
     assert "Traceback" not in lost.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("started", "words", "expected"),
+    [
+        (["/usr/bin/zhsenti", "evaluate", "--quick"], ["--quick"], "zhsenti evaluate --quick"),
+        (
+            ["evaluation/run_full_eval.py", "--seed", "3"],
+            ["--seed", "3"],
+            "python evaluation/run_full_eval.py --seed 3",
+        ),
+        (
+            ["scripts/evaluate.py", "--seed", "3"],
+            ["--report", "false", "--seed", "3"],
+            "python scripts/evaluate.py --seed 3",
+        ),
+        (["scripts/evaluate.py"], ["--report", "false"], "zhsenti evaluate --report false"),
+        (
+            ["scripts/demo.py", "--num_epochs", "2"],
+            ["--dataset", "我的 数据"],
+            "zhsenti evaluate --dataset '我的 数据'",
+        ),
+    ],
+)
+def test_provenance_says_what_to_type_again(monkeypatch, started, words, expected):
+    class Stop(Exception):
+        pass
+
+    def stop(config, line, kinds):
+        raise Stop(line)
+
+    monkeypatch.setattr(sys, "argv", started)
+    monkeypatch.setattr(command, "evaluate", stop)
+    with pytest.raises(Stop) as stopped:
+        command.main(words)
+    assert str(stopped.value) == expected
 
 
 def test_json_is_plain_utf8(tmp_path, csv, predictor):

@@ -12,17 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from pyarrow import parquet
-from whole import run
 
+from tests.evaluation.whole import run
+from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
-from zhsenti.evaluation.schema import ComparisonFile, ConfidenceFile, ErrorsFile, MetricsFile, RobustnessFile, read
+from zhsenti.evaluation.compare import ComparisonFile
+from zhsenti.evaluation.schema import read
+from zhsenti.evaluation.sections.comparison import MetricsFile
+from zhsenti.evaluation.sections.confidence import ConfidenceFile
+from zhsenti.evaluation.sections.errors import ErrorsFile
+from zhsenti.evaluation.sections.robustness import RobustnessFile
 from zhsenti.task import SentimentTask
 
 
@@ -130,7 +135,7 @@ def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adap
     def refuse(*args):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("zhsenti.evaluation.sections.stages.store_calibration", refuse)
+    monkeypatch.setattr("zhsenti.evaluation.sections.confidence.store_calibration", refuse)
     monkeypatch.setattr("zhsenti.evaluation.report.card.write_text", refuse)
     monkeypatch.setattr("zhsenti.evaluation.report.write.write_card", lambda path, *rest: path.write_text("卡"))
     out = run(adapter)
@@ -154,7 +159,8 @@ def test_other_adapters_are_scored_on_the_same_rows(adapter, predictor, monkeypa
     other = adapter.parent / "other"
     write_adapter(other, open_artifact(adapter).manifest.data, weights=b"other weights")
     weak = KeywordPredictor(strength=0.0)
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: weak if path == str(other) else predictor)
+    fakes = {other: weak, adapter: predictor}
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: fakes[artifact.folder])
     out = run(adapter, "--other_adapters", str(other), "--baselines", "none")
     comparison = read(out / "baseline_comparison.json", ComparisonFile)
     assert [item.name for item in comparison.systems] == ["adapter_2", "adapter"]
@@ -177,7 +183,7 @@ def test_aspects_and_lone_surrogates_go_through(tmp_path, monkeypatch):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     splits = load_dataset(DataConfig(dataset=str(path)), task)
     write_adapter(tmp_path / "a", {"name": str(path), "sha256": splits.sha256, "dataset": str(path), "seed": 42}, task)
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     out = run(tmp_path / "a", "--baselines", "majority")
     assert read(out / "errors.json", ErrorsFile).errors
     assert parquet.read_table(out / "predictions.parquet").num_rows == 30
@@ -201,11 +207,11 @@ def test_the_audit_in_the_report_is_of_all_rows(adapter, predictor):
 
 KILLED = """
 import os, signal, sys
-from fakes import KeywordPredictor
+from tests.fakes import KeywordPredictor
 from zhsenti.evaluation import command
 predictor = KeywordPredictor(strength=4.0)
 predictor.after_call = lambda: len(predictor.calls) == int(sys.argv[2]) and os.kill(os.getpid(), signal.SIGKILL)
-command.load_predictor = lambda config, path: predictor
+command.load_predictor = lambda config, artifact: predictor
 command.main(["--model_path", sys.argv[1], "--output_dir", sys.argv[3], "--perturbation_samples", "20"])
 """
 
@@ -213,8 +219,7 @@ command.main(["--model_path", sys.argv[1], "--output_dir", sys.argv[3], "--pertu
 @pytest.mark.parametrize("call", [1, 5, 14])
 def test_kill_9_and_again_gives_the_same_results(adapter, predictor, call):
     """Killed while scoring the test rows, the dev rows, the challenge set or the changed rows."""
-    here = Path(__file__).resolve().parents[1]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(here), str(here.parent)))}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     killed = adapter.parent / "killed"
     words = [sys.executable, "-c", KILLED, str(adapter), str(call), str(killed)]
     assert subprocess.run(words, env=env, capture_output=True, check=False).returncode == -signal.SIGKILL

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from fakes import BAD, GOOD, KeywordPredictor, write_adapter
-from whole import run
-
+from tests.evaluation.whole import run
+from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
@@ -29,7 +28,7 @@ def test_names_that_look_like_paths_or_formulas_stay_names(tmp_path, monkeypatch
     write_adapter(
         folder / "adapter", {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}, task
     )
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     out = run(folder / "adapter", "--slice_columns", COLUMN, "--baselines", "none", "--challenge", "none")
     new = {p for p in tmp_path.rglob("*") if p.is_file()} - before

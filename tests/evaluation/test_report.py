@@ -7,24 +7,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fakes import BAD, GOOD, KeywordPredictor, write_adapter
-from whole import HOSTILE, run
 
+from tests.evaluation.whole import HOSTILE, run
+from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from zhsenti.artifact import open_artifact
 from zhsenti.audit.findings import masked
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
-from zhsenti.evaluation.report.write import coloured, ends
-from zhsenti.evaluation.schema import (
-    ComparisonFile,
-    ConfidenceFile,
-    ExplainedError,
-    MetricsFile,
-    RobustnessFile,
-    Unit,
-    read,
-)
+from zhsenti.evaluation.compare import ComparisonFile
+from zhsenti.evaluation.schema import read
+from zhsenti.evaluation.sections.comparison import MetricsFile
+from zhsenti.evaluation.sections.confidence import ConfidenceFile
+from zhsenti.evaluation.sections.errors import ExplainedError, coloured
+from zhsenti.evaluation.sections.robustness import RobustnessFile
+from zhsenti.evaluation.wording import ends
+from zhsenti.prediction.explain import Unit
 from zhsenti.task import SentimentTask
 
 
@@ -114,7 +112,7 @@ def hostile_run(folder: Path, monkeypatch, labels: tuple[str, str], flags: tuple
     splits = load_dataset(DataConfig(dataset=str(folder / "d.csv")), task)
     trained = {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}
     write_adapter(folder / "a", trained, task)
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     return run(folder / "a", "--slice_columns", "来源", *flags)
 
 
@@ -139,7 +137,7 @@ def test_no_baselines_no_clean_dev_rows_no_errors(tmp_path, monkeypatch, capsys)
         (folder / f"{name}.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
     splits = load_dataset(DataConfig(dataset=str(folder)), SentimentTask())
     write_adapter(tmp_path / "a", {"name": splits.name, "sha256": splits.sha256, "dataset": str(folder), "seed": 42})
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor())
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor())
     out = run(tmp_path / "a", "--baselines", "none", "--challenge", "none", "--audit", "false")
     assert read(out / "metrics.json", MetricsFile).leak_free is None
     assert read(out / "baseline_comparison.json", ComparisonFile).pairs == []
@@ -165,7 +163,7 @@ def test_three_labels_have_a_report_without_the_challenge_set(tmp_path, monkeypa
     write_adapter(
         tmp_path / "a", {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}, task
     )
-    monkeypatch.setattr(command, "load_predictor", lambda config, path: KeywordPredictor(task))
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     out = run(tmp_path / "a")
     robustness = read(out / "robustness_result.json", RobustnessFile)
     assert robustness.challenge is None

@@ -14,22 +14,21 @@ from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import Example, normalise
-from zhsenti.evaluation.baselines import polar_classes
-from zhsenti.evaluation.schema import Challenge, FlipRate
-from zhsenti.evaluation.sections.perturb import PERTURBATIONS
-from zhsenti.evaluation.sections.robustness import (
+from zhsenti.evaluation.sections.challenge import (
     CATEGORIES,
     CHALLENGE,
     COLUMNS,
     HALVES,
     UNSCORED,
+    Challenge,
     ChallengeItem,
     challenge_result,
     few_of_each,
-    flip_rate,
     load_challenge,
-    perturbed_rows,
 )
+from zhsenti.evaluation.sections.flips import FlipRate, flip_rate, perturbed_rows
+from zhsenti.evaluation.sections.perturb import PERTURBATIONS
+from zhsenti.evaluation.systems import polar_classes
 from zhsenti.task import SentimentTask
 
 LABELS = ("负面", "正面")
@@ -162,7 +161,7 @@ def test_other_names_and_order_of_the_two_labels():
 def test_categories_and_the_place_of_the_file():
     assert len(CATEGORIES) == 18
     assert set(UNSCORED) < set(CATEGORIES)
-    assert CHALLENGE.parts[-3:] == ("data", "challenge", "challenge.csv")
+    assert CHALLENGE.parts[-3:] == ("evaluation", "challenge", "challenge.csv")
 
 
 def test_the_challenge_set_that_comes_with_the_project():

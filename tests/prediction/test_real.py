@@ -13,7 +13,9 @@ from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import sample
 from zhsenti.evaluation import command as evaluation
-from zhsenti.evaluation.schema import ConfidenceFile, MetricsFile, read
+from zhsenti.evaluation.schema import read
+from zhsenti.evaluation.sections.comparison import MetricsFile
+from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.methods import METHODS
 from zhsenti.prediction.explain import explain
 from zhsenti.task import SentimentTask

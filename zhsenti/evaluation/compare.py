@@ -1,28 +1,115 @@
-"""All systems on the same rows: each one's scores, which differences between two are real, and slices of the rows."""
+"""All systems on the same rows: each one's scores, and which differences between two are real."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field
 
-from zhsenti.evaluation.baselines import System
-from zhsenti.evaluation.metrics import compute_metrics, share
-from zhsenti.evaluation.schema import Difference, Pair, Scores, Slice, SystemScores
-from zhsenti.evaluation.scoring import EvalRows, Scored, score_progress, score_rows
+from zhsenti.core.console import Progress
+from zhsenti.evaluation.metrics import compute_metrics
+from zhsenti.evaluation.schema import FORMAT, Interval, Model, Provenance, Scores, SystemScores
+from zhsenti.evaluation.scoring import EvalRows, Scored, score_rows
+from zhsenti.evaluation.systems import ADAPTER, System
 
 RESAMPLES = 10_000
-SMALL_SLICE = 10  # rows: below it a slice's accuracy says nothing
+
+
+class Difference(Model):
+    """Accuracy of a minus accuracy of b on the same n rows.
+
+    Attributes:
+        n: Rows.
+        difference: The difference.
+        ci95: Its paired bootstrap interval.
+        p_value: Of the exact McNemar test.
+        only_a: Rows that a alone judges rightly.
+        only_b: Rows that b alone judges rightly.
+    """
+
+    n: int
+    difference: float
+    ci95: Interval
+    p_value: float
+    only_a: int
+    only_b: int
+
+    def turned(self) -> Self:
+        """The same seen from b."""
+        low, high = self.ci95
+        update = {
+            "difference": -self.difference,
+            "ci95": (-high, -low),
+            "only_a": self.only_b,
+            "only_b": self.only_a,
+        }
+        return self.model_copy(update=update)
+
+
+class Pair(Difference):
+    """Two systems on the official rows; ``leak_free`` says the same of the clean ones.
+
+    Attributes:
+        a: Name of one system.
+        b: Name of the other.
+        basis: Which rows decide: the clean ones where there are any.
+        p_holm: The p-value on those, after Holm's correction over all pairs.
+        real: Whether p_holm < 0.05.
+        contaminated: Whether one of the two has test rows among its training texts.
+        leak_free: The difference on the clean rows; None where there are none.
+    """
+
+    a: str
+    b: str
+    basis: Literal["official", "leak_free"]
+    p_holm: float
+    real: bool
+    contaminated: bool
+    leak_free: Difference | None
+
+    def turned(self) -> Self:
+        """The same seen from b."""
+        leak_free = self.leak_free.turned() if self.leak_free else None
+        return super().turned().model_copy(update={"a": self.b, "b": self.a, "leak_free": leak_free})
+
+    @property
+    def decisive(self) -> Difference:
+        """The difference on the rows that decide."""
+        return self.leak_free if self.basis == "leak_free" and self.leak_free else self
+
+    def readable(self) -> Self:
+        """With the adapter under test first where it takes part, else the better system."""
+        first = self.a == ADAPTER or (self.b != ADAPTER and self.decisive.difference >= 0)
+        return self if first else self.turned()
+
+
+class ComparisonFile(Model):
+    """baseline_comparison.json: all systems on the same rows, and every two of them."""
+
+    format: int = FORMAT
+    labels: list[str]
+    n_official: int
+    n_leak_free: int
+    systems: list[SystemScores]
+    pairs: list[Pair] = Field(default_factory=list)
+    provenance: Provenance
+    notes: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """``scored``: name -> log-probabilities of the systems that apply;  ``pairs`` of those, in the table's order."""
+    """What a comparison gives.
+
+    Attributes:
+        systems: All of them, also those that do not apply.
+        scored: Name -> log-probabilities of those that apply.
+        pairs: Every two of those, in the table's order.
+    """
 
     systems: list[SystemScores]
     scored: dict[str, Scored]
@@ -30,9 +117,19 @@ class Compared:
 
 
 def compare(systems: Sequence[System], rows: EvalRows, cache_dir: Path, *, seed: int = 42) -> Compared:
-    """Score every system on the same rows (cached chunks are not computed again), measure it and compare all pairs."""
+    """Score every system on the same rows, measure it, and compare all pairs.
+
+    Args:
+        systems: In the table's order.
+        rows: What they are scored on.
+        cache_dir: Scores found there are not computed again.
+        seed: Of every bootstrap.
+
+    Raises:
+        ModelError: A system gave something that is not a finite number.
+    """
     results, scored = [], {}
-    with score_progress() as progress:
+    with Progress() as progress:
         for system in systems:
             if system.not_applicable:
                 notes = [f"不适用：{system.not_applicable}"]
@@ -72,10 +169,16 @@ def _measure(system: System, scored: Scored, rows: EvalRows, seed: int) -> Syste
 def compare_pairs(
     right: Mapping[str, np.ndarray], leak_free: np.ndarray, contaminated: set[str], *, seed: int = 42
 ) -> list[Pair]:
-    """Every two systems; ``right[name]`` (N,) says which rows it judged rightly.
+    """Compare every two systems.
 
     The leak-free rows decide where there are any: on the others an adapter may know its training texts by heart.
     p-values are corrected for the number of pairs by Holm's step-down method (Holm 1979).
+
+    Args:
+        right: Name of a system -> which rows it judged rightly, (N,).
+        leak_free: Which rows are clean, (N,).
+        contaminated: Names of systems that have test rows among their training texts.
+        seed: Of the bootstrap.
     """
     names, any_clean = list(combinations(right, 2)), bool(leak_free.any())
     whole = [paired_difference(right[a], right[b], seed=seed) for a, b in names]
@@ -104,6 +207,11 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, *, seed: int = 4
     p: exact McNemar test (McNemar 1947), two-sided binomial over the rows that only one gets right. Interval: paired
     percentile bootstrap over rows; drawing rows with replacement is a multinomial draw over (only a, only b, same).
     Where the two never differ no resample can, so the interval is what N rows without a difference leave possible.
+
+    Args:
+        right_a: Which rows a judged rightly, (N,).
+        right_b: Which rows b judged rightly, (N,).
+        seed: Of the bootstrap.
     """
     from scipy.stats import binomtest
 
@@ -130,49 +238,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return adjusted
-
-
-def slices(right: np.ndarray, columns: Mapping[str, Sequence[str]]) -> list[Slice]:
-    """Accuracy by the values of each column: ranges of numbers by size, others by rows; small ones pooled."""
-    from scipy.stats import fisher_exact
-
-    found, p_values = [], []
-    for column, values in columns.items():
-        counts = Counter(values)
-        kept = sorted(
-            (value for value, n in counts.items() if n >= SMALL_SLICE),
-            key=lambda value: (_leading_number(value), -counts[value], value),
-        )
-        masks = {value or "（空）": np.array([v == value for v in values]) for value in kept}
-        if len(kept) < len(counts):
-            taken = np.any([*masks.values(), np.zeros(len(values), dtype=bool)], axis=0)
-            masks[f"其余（各不足 {SMALL_SLICE} 条）"] = ~taken
-        for value, mask in masks.items():
-            hits, n = int(right[mask].sum()), int(mask.sum())
-            others, rest = int(right[~mask].sum()), int((~mask).sum())
-            accuracy, ci95 = share(hits, n)
-            if rest:
-                p_values.append(float(fisher_exact([[hits, n - hits], [others, rest - others]]).pvalue))
-            less = rest > 0 and accuracy < others / rest
-            found.append((column, value, n, accuracy, ci95, less, len(p_values) - 1 if rest else None))
-    corrected = holm(p_values)
-    results = []
-    for column, value, n, accuracy, ci95, less, place in found:
-        p_holm = None if place is None else corrected[place]
-        results.append(
-            Slice(
-                column=column,
-                value=value,
-                n=n,
-                accuracy=accuracy,
-                accuracy_ci95=ci95,
-                p_holm=p_holm,
-                worse=less and p_holm is not None and p_holm < 0.05,
-            )
-        )
-    return results
-
-
-def _leading_number(value: str) -> float:
-    digits = re.match(r"\d+", value)
-    return float(digits[0]) if digits else float("inf")

@@ -15,7 +15,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value in [0, 1] with its 95 % interval; None where it is undefined, and then ``reason`` (Chinese) says why."""
+    """A share or an area, with its 95 % interval.
+
+    Attributes:
+        value: In [0, 1]; None where it is undefined.
+        ci95: None where there is none.
+        reason: Why one of them is None (Chinese).
+    """
 
     value: float | None
     ci95: Interval | None = None
@@ -25,9 +31,17 @@ class Estimate:
 def compute_metrics(
     labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray, *, gives_scores: bool = True, seed: int = 42
 ) -> Scores:
-    """Metrics of N >= 1 rows: ``true`` (N,) classes, ``log_probs`` (N, C), in label order; a tie takes the first.
+    """Metrics of N >= 1 rows. The first of equally likely labels counts as predicted.
 
-    ``gives_scores=False`` marks a system whose probabilities do not rank rows, so ROC-AUC is not defined for it.
+    Args:
+        labels: C names, in order.
+        true: Classes, (N,).
+        log_probs: Class log-probabilities, (N, C), in label order.
+        gives_scores: Whether the system's probabilities rank rows; without that ROC-AUC is not defined.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: The shapes do not fit, or a class is none of the labels.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -42,9 +56,9 @@ def compute_metrics(
     area = roc_auc(labels, true, log_probs) if gives_scores else no_auc
     classes, reasons = [], {"macro_f1": macro_f1.reason, "roc_auc": area.reason}
     for k, label in enumerate(labels):
-        scores, said = _class_scores(label, k, matrix)
+        scores, class_reasons = _class_scores(label, k, matrix)
         classes.append(scores)
-        reasons |= said
+        reasons |= class_reasons
     return Scores(
         n=len(true),
         accuracy=accuracy,
@@ -60,7 +74,13 @@ def compute_metrics(
 
 
 def proportion(successes: int, trials: int, reason: str = "没有可计的行") -> Estimate:
-    """successes / trials with the Wilson interval (Wilson 1927); None and ``reason`` rather than 0 / 0."""
+    """A share and its Wilson interval (Wilson 1927).
+
+    Args:
+        successes: How many of the trials.
+        trials: How many there were.
+        reason: What the estimate says where there were none (Chinese).
+    """
     from scipy.stats import binomtest
 
     if trials == 0:
@@ -70,7 +90,11 @@ def proportion(successes: int, trials: int, reason: str = "没有可计的行") 
 
 
 def share(hits: int, n: int) -> tuple[float, Interval]:
-    """hits / n of n >= 1 rows and its Wilson interval. Raises ValueError for n = 0."""
+    """The share ``hits`` / ``n`` and its Wilson interval.
+
+    Raises:
+        ValueError: ``n`` is 0.
+    """
     estimate = proportion(hits, n)
     if estimate.value is None or estimate.ci95 is None:
         raise ValueError("a share of no rows")
@@ -123,6 +147,11 @@ def roc_auc(labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray) -> E
     DeLong, DeLong & Clarke-Pearson 1988 through midranks (Sun & Xu 2014). For C > 2 the same structural components
     are summed over the one-vs-rest curves row by row before their variance is taken within each true class, so that
     the curves' covariance is counted; for C = 2 this is DeLong's variance exactly.
+
+    Args:
+        labels: C names, in order.
+        true: Classes, (N,).
+        log_probs: Class log-probabilities, (N, C), in label order.
     """
     counts = np.bincount(true, minlength=len(labels))
     missing = [label for label, count in zip(labels, counts, strict=True) if count == 0]

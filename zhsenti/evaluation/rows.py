@@ -21,11 +21,18 @@ LENGTHS = (20, 50, 100, 200)  # characters
 
 @dataclass(frozen=True)
 class EvalData:
-    """whole  the data before any sampling;  splits.test  the rows to score;  leak_free  a flag a test row
-    train  what baselines may fit on
-    dev  the dev rows whose text is in no training and no test row: what a temperature may be fitted on
-    same  whether this is the data the adapter was trained on;  columns  name -> the test rows' value, for slices
-    leaks_checked  whether the training data of every adapter could be looked at.
+    """The rows of one evaluation.
+
+    Attributes:
+        whole: The data before any sampling.
+        splits: Its test part holds the rows to score.
+        train: What baselines may fit on.
+        dev: The dev rows whose text is in no training and no test row: what a temperature may be fitted on.
+        leak_free: For each test row whether its text is in no training row.
+        same: Whether this is the data that the adapter was trained on.
+        columns: Name -> each test row's value, for slices.
+        notes: What to know of the data (Chinese).
+        leaks_checked: Whether the training data of every adapter could be looked at.
     """
 
     whole: DatasetSplits
@@ -43,7 +50,15 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
     """The test rows and which of them are clean.
 
     A test row is leak-free when its text is neither in this data set's train rows nor, when an adapter was trained
-    on other data, in those. Raises DataError when the data cannot be found or holds no test row.
+    on other data, in those.
+
+    Args:
+        config: Which data, and how many rows of it.
+        manifest: Of the adapter under test.
+        others: Of the adapters that are compared with it.
+
+    Raises:
+        DataError: The data cannot be found, or holds no test row.
     """
     from zhsenti.data.sources import load_dataset
     from zhsenti.data.split import sample
@@ -60,12 +75,12 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
         raise DataError(f"{splits.name} 没有测试数据", todo="用 --dataset 指定含测试部分的数据。")
     notes, seen = list(splits.notes), splits.train
     cut, leaks_checked = trained.get("seed") if same else config.seed, True
-    for number, one in enumerate((manifest, *others), start=1):
-        if (splits.sha256, cut) == (one.data.get("sha256"), one.data.get("seed")):
-            continue  # cut as it was for this adapter: its training rows are these
+    for number, adapter in enumerate((manifest, *others), start=1):
+        if (splits.sha256, cut) == (adapter.data.get("sha256"), adapter.data.get("seed")):
+            continue  # the same data, cut in the same way: its training rows are those of splits
         try:
-            seen = seen + _load_training_data(one).train
-            name = one.data.get("name", "未知")
+            seen = seen + _load_training_data(adapter).train
+            name = adapter.data.get("name", "未知")
             notes.append(f"适配器 {number} 是在另一份数据或另一种切分（{name}）上训练的：“无泄漏”对两份都核对过")
         except ZhsentiError as error:
             leaks_checked = False
@@ -91,7 +106,7 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
 
 
 def split_names(text: str) -> list[str]:
-    """``"a，b"`` as ``["a", "b"]``."""
+    """``"a，b"`` as ``["a", "b"]``: names separated by commas, Chinese ones too."""
     return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
 
 
@@ -115,13 +130,21 @@ def _length(text: str) -> str:
 
 
 def _load_training_data(manifest: Manifest, keep: Sequence[str] = ()) -> DatasetSplits:
-    """The recorded data set, cut as it was for training. Raises DataError when it is gone or has changed."""
+    """The recorded data set, cut as it was for training.
+
+    Args:
+        manifest: Of the adapter that was trained on it.
+        keep: Columns to keep for slices.
+
+    Raises:
+        DataError: It is gone, or has changed.
+    """
     from zhsenti.data.sources import load_dataset
 
     trained = manifest.data
     known = {f.name for f in fields(DataConfig)}
     recorded = {key: value for key, value in trained.items() if key in known}
-    if recorded.get("dataset") in (None, "auto"):  # what auto found then, not what it would find now
+    if recorded.get("dataset") in (None, "auto"):  # auto: the data set that it stood for when the adapter was trained
         recorded["dataset"] = trained.get("name")
     shown = recorded["dataset"] or "（文件夹里没有记录）"
     todo = "用 --dataset 指定测试数据。"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from zhsenti.artifact import CARD
 from zhsenti.core.files import write_text
 from zhsenti.core.templates import environment
-from zhsenti.evaluation.report.verdict import Results, Verdict, interval, percent
-
-if TYPE_CHECKING:
-    from zhsenti.evaluation.sections.stages import Run
+from zhsenti.evaluation.report.parts import render_part
+from zhsenti.evaluation.report.verdict import Verdict
+from zhsenti.evaluation.run import Run
+from zhsenti.evaluation.sections.base import AnySection
 
 MARK = "<!-- zhsenti: 由评估生成；删掉这一行后，以后的评估不再改动本文件 -->"
 # Whose weights the embedded models are. All of these are Apache-2.0.
@@ -22,30 +22,52 @@ HUB_NAMES = {
 APACHE = tuple(f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "Coder-0.5B", "Coder-1.5B"))
 
 
-def write_card(path: Path, run: Run, results: Results, judged: Verdict) -> None:
-    from huggingface_hub import EvalResult, ModelCardData
+def write_card(path: Path, run: Run, sections: Sequence[AnySection], judged: Verdict) -> None:
+    """Write the card to ``path``.
 
+    Args:
+        path: The file.
+        run: The evaluation.
+        sections: Its sections, computed; those with a ``card_template`` have a part in the card.
+        judged: The report's first screen.
+    """
     base = str(run.manifest.base.get("model_id", ""))
     base = HUB_NAMES.get(base, base)
+    dataset = Path(run.data.splits.name).name  # a path on this machine is nobody else's business
+    parts = [render_part(section, section.card_template).strip() for section in sections if section.card_template]
+    template = environment("zhsenti.evaluation").get_template("card.md.j2")
+    text = template.render(
+        front_matter=_front_matter(run, base, dataset),
+        mark=MARK,
+        verdict=judged,
+        dataset=dataset,
+        run=run,
+        base=base,
+        parts="\n\n".join(filter(None, parts)),
+    )
+    write_text(path, text)
+
+
+def _front_matter(run: Run, base: str, dataset: str) -> str:
+    """What the hub reads, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
     on_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    official, clean = results.metrics.official, results.metrics.leak_free
-    name = Path(run.data.splits.name).name  # a path on this machine is nobody else's business
-    figures: list[Any] = []
-    for scores, title in ((official, "official"), (clean, "leak-free")):
-        if scores:
-            figures += [
-                EvalResult(
-                    task_type="text-classification",
-                    task_name="中文情感分类",
-                    dataset_type=name,
-                    dataset_name=f"{name}（{title}，n={scores.n}）",
-                    dataset_split="test",
-                    metric_type=kind,
-                    metric_value=round(value, 4),
-                    metric_name=kind,
-                )
-                for kind, value in (("accuracy", scores.accuracy), ("f1", scores.macro_f1))
-            ]
+    figures = [
+        EvalResult(
+            task_type="text-classification",
+            task_name="中文情感分类",
+            dataset_type=dataset,
+            dataset_name=f"{dataset}（{title}，n={scores.n}）",
+            dataset_split="test",
+            metric_type=kind,
+            metric_value=round(value, 4),
+            metric_name=kind,
+        )
+        for scores, title in ((run.scores.official, "official"), (run.scores.leak_free, "leak-free"))
+        if scores
+        for kind, value in (("accuracy", scores.accuracy), ("f1", scores.macro_f1))
+    ]
     data = ModelCardData(
         language="zh",
         license="apache-2.0" if base.startswith(APACHE) else None,
@@ -56,26 +78,15 @@ def write_card(path: Path, run: Run, results: Results, judged: Verdict) -> None:
         model_name=f"zhsenti-{run.manifest.method}",
         eval_results=figures,
     )
-    text = (
-        environment("zhsenti.evaluation")
-        .get_template("card.md.j2")
-        .render(
-            front_matter=data.to_yaml(),
-            mark=MARK,
-            verdict=judged,
-            dataset=name,
-            results=results,
-            adapter=run.manifest,
-            base=base,
-            percent=percent,
-            interval=interval,
-        )
-    )
-    write_text(path, text)
+    return data.to_yaml()
 
 
 def store_card(card: Path, adapter: Path) -> str:
-    """Put the card into the adapter folder unless a person's own README.md is there; returns what was done."""
+    """Put the card into the adapter's folder unless a person's own README.md is there.
+
+    Returns:
+        What was done (Chinese).
+    """
     target = adapter / CARD
     try:
         if target.exists() and MARK not in target.read_text(encoding="utf-8", errors="replace"):

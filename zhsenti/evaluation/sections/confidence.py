@@ -1,214 +1,234 @@
-"""Can a probability be believed? Calibration error, temperature scaling, and what a threshold on confidence buys.
-
-Confidence is the probability of the predicted label. Shapes: N rows, C classes.
-"""
+"""Can the probabilities be believed, and from which one on may the machine decide alone? confidence_analysis.json."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from datetime import date
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
-from zhsenti.evaluation.metrics import Estimate, proportion, share
-from zhsenti.evaluation.schema import Bin, CoveragePoint, Interval, Quality, Target
-from zhsenti.prediction.temperature import LOG_FLOOR
+from zhsenti.artifact import store_calibration
+from zhsenti.core.console import say
+from zhsenti.evaluation.drawing import Picture
+from zhsenti.evaluation.run import confidence
+from zhsenti.evaluation.schema import FORMAT, Interval, Model, Provenance
+from zhsenti.evaluation.sections.base import BAD, CAUTION, GOOD, AnySection, Fact, Section, WeakPoint
+from zhsenti.evaluation.sections.calibration import Quality, Temperature, fit_temperature, quality
+from zhsenti.evaluation.sections.confidence_pictures import coverage, reliability
+from zhsenti.evaluation.sections.thresholds import CoveragePoint, Judged, Target, coverage_curve, target
+from zhsenti.evaluation.wording import interval, percent
+from zhsenti.prediction.temperature import scale
 
-BINS = 15
-RESAMPLES = 1000
-MIN_ROWS = 50  # below it a temperature is noise
-MIN_ERRORS = 5
-TEMPERATURES = (0.05, 20.0)
-COVERAGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+if TYPE_CHECKING:
+    from zhsenti.data.split import Example
+
+WEAK_ECE = 0.03  # above it, and above what chance explains, probabilities are called poor
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """``value`` 1.0 and a ``reason`` (Chinese) where it could not be fitted."""
+class LeakFreeConfidence(Model):
+    """The same on the clean rows."""
 
-    value: float
-    ci95: Interval | None
     n: int
-    reason: str = ""
+    before: Quality
+    after: Quality
 
 
-def fit_temperature(true: np.ndarray, log_probs: np.ndarray, *, seed: int = 42) -> Temperature:
-    """The T that makes the mean negative log-likelihood of ``true`` (N,) smallest, with a bootstrap interval over rows.
+class ConfidenceFile(Model):
+    """confidence_analysis.json. The temperature is fitted on dev rows whose text is in no training and no test row.
 
-    The likelihood is convex in 1/T, so a bounded search finds the one minimum. Not fitted on fewer than 50 rows or
-    five errors: with hardly an error T would go to zero, which is certainty nobody has.
+    Attributes:
+        n: Test rows.
+        temperature: 1.0 where it could not be fitted.
+        temperature_ci95: Its bootstrap interval.
+        n_fit: Dev rows it was fitted on.
+        stored_in_adapter: Whether predictions use it from now on.
+        ece_before: Calibration error of the test rows as the model gives them.
+        ece_after: The same after the temperature.
+        before: All figures of the calibration as the model gives them.
+        after: The same after the temperature.
+        leak_free: Both on the clean rows; None where there are none.
+        coverage: What is right among the most confident rows.
+        target: The threshold for the precision that was asked for.
+        provenance: Where the numbers come from.
+        notes: What to know of it (Chinese).
     """
-    true, errors = np.asarray(true), int((log_probs.argmax(axis=1) != true).sum()) if len(true) else 0
-    if len(true) < MIN_ROWS or errors < MIN_ERRORS:
-        found = f"可用的验证数据 {len(true)} 条、其中判错 {errors} 条"
-        reason = f"{found}，不足以拟合温度（至少 {MIN_ROWS} 条、{MIN_ERRORS} 条判错）"
-        return Temperature(1.0, None, len(true), reason)
-    value = _best_temperature(true, log_probs)
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(200):
-        rows = rng.integers(0, len(true), len(true))
-        draws.append(_best_temperature(true[rows], log_probs[rows]))
-    low, high = np.percentile(draws, [2.5, 97.5])
-    reason = (
-        "温度到了搜索范围的边界，概率不可信" if value < 1.01 * TEMPERATURES[0] or value > 0.99 * TEMPERATURES[1] else ""
-    )
-    return Temperature(value, (float(low), float(high)), len(true), reason)
+
+    format: int = FORMAT
+    n: int
+    temperature: float
+    temperature_ci95: Interval | None
+    n_fit: int
+    stored_in_adapter: bool
+    ece_before: float
+    ece_after: float
+    before: Quality
+    after: Quality
+    leak_free: LeakFreeConfidence | None
+    coverage: list[CoveragePoint]
+    target: Target
+    provenance: Provenance
+    notes: list[str] = Field(default_factory=list)
 
 
-def _best_temperature(true: np.ndarray, log_probs: np.ndarray) -> float:
-    from scipy.optimize import minimize_scalar
-
-    logits = np.maximum(np.asarray(log_probs, dtype=np.float64), LOG_FLOOR)
-    of_true = logits[np.arange(len(true)), true]
-
-    def loss(inverse: float) -> float:
-        return float(np.mean(np.logaddexp.reduce(inverse * logits, axis=1) - inverse * of_true))
-
-    bounds = (1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
-    return float(1 / minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+def temperature_of(section: AnySection) -> float:
+    """The temperature that an earlier section has fitted; 1.0 where none has."""
+    fitted = section.find(ConfidenceFile)
+    return fitted.temperature if fitted else 1.0
 
 
-def quality(true: np.ndarray, log_probs: np.ndarray, *, seed: int = 42) -> Quality:
-    """Calibration of N >= 1 rows. ``log_probs`` (N, C) sum to one in probability.
+class ConfidenceSection(Section[ConfidenceFile]):
+    """Fits the temperature on clean dev rows, checks it on test rows, and stores it in the adapter's folder."""
 
-    ECE is biased upwards, and once more in resampled rows, so its interval is the basic bootstrap's, which takes the
-    second bias off: [2 ECE - q97.5, 2 ECE - q2.5], at least [0, ECE]. What the first one amounts to is ece_chance
-    (consistency resampling, Bröcker & Smith 2007): labels drawn anew with the probabilities that were given.
-    """
-    log_probs = np.asarray(log_probs, dtype=np.float64)
-    probs = np.exp(log_probs)
-    confidence, right = probs.max(axis=1), log_probs.argmax(axis=1) == true
-    one_hot = np.eye(probs.shape[1])[true]
-    rng = np.random.default_rng(seed)
-    value, draws, chance = ece(confidence, right), [], []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(right), len(right))
-        draws.append(ece(confidence[rows], right[rows]))
-        chance.append(ece(confidence, rng.random(len(right)) < confidence))
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Quality(
-        ece=value,
-        ece_ci95=(max(0.0, float(2 * value - high)), max(value, float(2 * value - low))),
-        ece_chance=(float(np.mean(chance)), float(np.percentile(chance, 95))),
-        brier=float(((probs - one_hot) ** 2).sum(axis=1).mean()),
-        log_loss=float(-np.maximum(log_probs[np.arange(len(right)), true], LOG_FLOOR).mean()),
-        mean_confidence=float(confidence.mean()),
-        accuracy=float(right.mean()),
-        bins=_bins(confidence, right),
-    )
+    file = "confidence_analysis.json"
+    template = "confidence.html.j2"
+    card_template = "confidence.md.j2"
 
+    def title(self) -> str:
+        return "置信度与校准"
 
-def ece(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error with equal-mass bins (Nixon et al. 2019, arXiv:1904.01685): rows in order of
-    confidence, cut into ``bins`` parts of like size; sum over parts of n/N |accuracy - mean confidence|."""
-    parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
-    return float(sum(abs(confidence[part].sum() - right[part].sum()) for part in parts) / len(right))
-
-
-def _bins(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
-    found = []
-    for part in np.array_split(np.argsort(confidence, kind="stable"), BINS):
-        if not len(part):
-            continue
-        accuracy, ci95 = share(int(right[part].sum()), len(part))
-        inside = confidence[part]
-        found.append(
-            Bin(
-                n=len(part),
-                low=float(inside.min()),
-                high=float(inside.max()),
-                confidence=float(inside.mean()),
-                accuracy=accuracy,
-                accuracy_ci95=ci95,
-            )
+    def compute(self) -> ConfidenceFile:
+        run, seed = self.run, self.run.config.seed
+        dev = self._dev()
+        dev_log_probs = np.zeros((0, len(run.rows.labels)))
+        if dev:
+            dev_log_probs = run.score(run.adapter, dev, "验证数据（校准用）")
+        dev_true = np.array([row.label for row in dev], dtype=int)
+        temperature = fit_temperature(dev_true, dev_log_probs, seed=seed)
+        stored, notes = self._store(temperature)
+        before, after = run.log_probs(), run.log_probs(temperature.value)
+        leak_free = None
+        if run.clean.any():
+            true = run.true[run.clean]
+            old, new = quality(true, before[run.clean], seed=seed), quality(true, after[run.clean], seed=seed)
+            leak_free = LeakFreeConfidence(n=len(true), before=old, after=new)
+        old, new = quality(run.true, before, seed=seed), quality(run.true, after, seed=seed)
+        judged_dev, judged_test = _judged(scale(dev_log_probs, temperature.value), dev_true), _judged(after, run.true)
+        return ConfidenceFile(
+            n=len(run.true),
+            temperature=temperature.value,
+            temperature_ci95=temperature.ci95,
+            n_fit=temperature.n,
+            stored_in_adapter=stored,
+            ece_before=old.ece,
+            ece_after=new.ece,
+            before=old,
+            after=new,
+            leak_free=leak_free,
+            coverage=coverage_curve(*judged_test),
+            target=target(run.config.target_precision, judged_dev, judged_test),
+            provenance=run.provenance,
+            notes=notes,
         )
-    return found
 
+    def _dev(self) -> Sequence[Example]:
+        from zhsenti.data.split import sample
 
-def coverage_curve(
-    confidence: np.ndarray, right: np.ndarray, shares: Sequence[float] = COVERAGES
-) -> list[CoveragePoint]:
-    """What is right among the most confident rows, for each share of rows that the machine decides."""
-    order = np.argsort(-confidence, kind="stable")
-    points = []
-    for part_decided in shares:
-        n = max(1, round(part_decided * len(order)))
-        part = order[:n]
-        accuracy, ci95 = share(int(right[part].sum()), n)
-        points.append(
-            CoveragePoint(
-                coverage=n / len(order),
-                threshold=float(confidence[part[-1]]),
-                n=n,
-                accuracy=accuracy,
-                accuracy_ci95=ci95,
-            )
+        return sample(self.run.data.dev, self.run.config.max_dev_samples, self.run.config.seed)
+
+    def _store(self, temperature: Temperature) -> tuple[bool, list[str]]:
+        """Put the temperature into the adapter's folder, unless something speaks against it.
+
+        A quick run does not, nor one on other data or in another precision than the adapter's own.
+
+        Returns:
+            Whether it is stored, and notes for the user.
+        """
+        run, config = self.run, self.run.config
+        trained_in = run.manifest.base.get("precision")
+        notes = [temperature.reason] if temperature.reason else []
+        if config.quick:
+            notes.append("快速评估的温度没有存进适配器")
+        elif not run.data.same:
+            notes.append("温度是在另一份数据上拟合的，没有存进适配器")
+        elif config.precision not in ("auto", trained_in):
+            notes.append(f"温度是在 {config.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
+        if not notes:
+            try:
+                store_calibration(run.artifact.folder, self._record(temperature))
+            except OSError as error:
+                notes.append(f"温度没能存进适配器文件夹：{error.strerror}")
+            else:
+                return True, notes
+        if run.manifest.temperature != 1.0:
+            notes.append(f"适配器里存着以前拟合的温度 {run.manifest.temperature:.2f}，预测仍用它")
+        return False, notes
+
+    def _record(self, temperature: Temperature) -> dict[str, object]:
+        return {
+            "temperature": temperature.value,
+            "temperature_ci95": temperature.ci95,
+            "n": temperature.n,
+            "rows": "dev rows whose text is in no training and no test row",
+            "precision": self.run.manifest.base.get("precision"),
+            "data_sha256": self.run.data.splits.sha256,
+            "date": date.today().isoformat(),
+        }
+
+    def show(self) -> None:
+        for note in self.result.notes:
+            say(note, indent=1)
+
+    @cached_property
+    def _is_poor(self) -> bool:
+        """Off by enough to matter, and by more than chance gives probabilities that are right."""
+        after = self.result.after
+        return after.ece > WEAK_ECE and after.ece > after.ece_chance[1]
+
+    def facts(self) -> Iterator[Fact]:
+        after = self.result.after
+        gap = after.mean_confidence - after.accuracy
+        lean = "略偏自信" if gap > 0.01 else "略偏保守" if gap < -0.01 else "不偏"
+        low, high = after.ece_ci95
+        yield Fact(
+            "校准误差 ECE",
+            f"{after.ece:.3f}",
+            f"[{low:.3f}, {high:.3f}]，校准前 {self.result.ece_before:.3f}，{lean}",
+            CAUTION if self._is_poor else GOOD,
         )
-    return points
+        yield _target_fact(self.result.target)
+
+    def weak_points(self) -> Iterator[WeakPoint]:
+        after, goal = self.result.after, self.result.target
+        if self._is_poor:
+            chance = f"概率全对时只该有约 {after.ece_chance[0]:.3f}"
+            yield WeakPoint(60, f"概率不够可信：校准后 ECE 仍有 {after.ece:.3f}（{chance}）。")
+        if goal.note:
+            yield WeakPoint(70, f"目标准确率 {100 * goal.precision:g} %：{goal.note}。")
+
+    def advice(self) -> Iterator[str]:
+        result, goal = self.result, self.result.target
+        if goal.threshold is not None and goal.to_person is not None:
+            rest = f"其余约 {percent(goal.to_person, 0)} 交给人看（见 low_confidence.csv）"
+            sentence = f"概率不低于 {goal.threshold:.3f} 的由机器判，{rest}。"
+            if not result.stored_in_adapter and result.temperature != 1.0:
+                sentence += (
+                    f"这是除以温度 {result.temperature:.2f} 之后的概率；温度没有存进适配器，预测给出的与它不同。"
+                )
+            yield sentence
+        if result.stored_in_adapter:
+            yield f"温度 {result.temperature:.2f} 已存进适配器，之后的预测给出的就是校准后的概率。"
+
+    def pictures(self) -> dict[str, Picture]:
+        return {
+            "reliability": reliability(self.result.before, self.result.after),
+            "coverage": coverage(self.result.coverage, self.result.target.precision),
+        }
 
 
-def target(precision: float, dev: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Target:
-    """The lowest threshold at which dev rows are right at ``precision``, and what it gives on test.
-
-    ``dev`` and ``test`` are (confidence, right). The threshold is chosen on dev alone, so test checks it. Fewer than
-    1 / (1 - precision) rows cannot show such a precision: without one error expected, luck looks the same.
-    """
-    confidence, right = dev
-    order = np.argsort(-confidence, kind="stable")
-    needed = min_accepted(precision)
-    precisions = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # A cut between two rows of the same confidence cannot be made with a threshold.
-    last_of_tie = np.append(confidence[order][1:] < confidence[order][:-1], True)[: len(order)]
-    good = np.flatnonzero((precisions >= precision) & last_of_tie & (np.arange(1, len(order) + 1) >= needed))
-    if not len(good):
-        few = len(order) < needed
-        why = "，太少，说不准" if few else f"，没有哪个阈值能让至少 {needed} 条达到 {100 * precision:g} %"
-        return Target(
-            precision=precision,
-            threshold=None,
-            outcome="unknown" if few else "unreachable",
-            n_dev_accepted=0,
-            dev_precision=None,
-            dev_precision_ci95=None,
-            n_accepted=0,
-            test_precision=None,
-            test_precision_ci95=None,
-            to_person=None,
-            note=f"干净的验证数据有 {len(order)} 条{why}",
-        )
-    k = int(good[-1])
-    threshold = float(confidence[order][k])
-    dev_precision, dev_ci95 = share(int(right[order][: k + 1].sum()), k + 1)
-    accepted = test[0] >= threshold
-    estimate = proportion(int(test[1][accepted].sum()), int(accepted.sum()))
-    outcome, note = _outcome(precision, estimate)
-    return Target(
-        precision=precision,
-        threshold=threshold,
-        outcome=outcome,
-        n_dev_accepted=k + 1,
-        dev_precision=dev_precision,
-        dev_precision_ci95=dev_ci95,
-        n_accepted=int(accepted.sum()),
-        test_precision=estimate.value,
-        test_precision_ci95=estimate.ci95,
-        to_person=float(1 - accepted.mean()),
-        note=note,
-    )
+def _judged(log_probs: np.ndarray, true: np.ndarray) -> Judged:
+    return confidence(log_probs), log_probs.argmax(axis=1) == true
 
 
-def min_accepted(precision: float) -> int:
-    """Dev rows that must pass a threshold before its precision is believed."""
-    return max(30, round(1 / max(1 - precision, 1e-3)))
-
-
-def _outcome(precision: float, estimate: Estimate) -> tuple[Literal["reached", "near", "missed", "unknown"], str]:
-    if estimate.value is None or estimate.ci95 is None:
-        return "unknown", "测试数据里没有一条过线"
-    if estimate.value >= precision:
-        return "reached", ""
-    if estimate.ci95[1] >= precision:
-        return "near", "测试数据上略低于目标，在误差之内"
-    return "missed", "测试数据上没有达到目标：验证数据选出的阈值偏低"
+def _target_fact(goal: Target) -> Fact:
+    name = f"目标准确率 {100 * goal.precision:g} %"
+    if goal.to_person is None:
+        value = "无法确定" if goal.outcome == "unknown" else "达不到"
+        return Fact(name, value, goal.note, BAD if goal.outcome == "unreachable" else CAUTION)
+    reached = ""
+    if goal.test_precision is not None:
+        reached = f"，机器判的实测 {percent(goal.test_precision)} {interval(goal.test_precision_ci95)}"
+    tone = {"reached": GOOD, "missed": BAD}.get(goal.outcome, CAUTION)
+    return Fact(name, percent(goal.to_person), f"交给人{reached}", tone)

@@ -1,7 +1,7 @@
 """Small changes to a review after which a person would still give it the same label.
 
-Every function takes (text, rng, other_label) and returns the changed text, or None where it changes nothing.
-``perturb`` runs one by name, as a pure function of its arguments.
+Every change takes the text, a random generator and another label, and returns the changed text, or None where it
+changes nothing. ``perturb`` runs one by name, as a pure function of its arguments.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zhsenti.prediction.explain import clauses
+
+if TYPE_CHECKING:
+    from opencc import OpenCC
+
+Change = Callable[[str, Random, str], str | None]
 
 # Never replaced, repeated or written in: a sign, a degree or a number would become another one for a person too.
 NEGATION = frozenset("不没非无未别莫勿否")
@@ -34,7 +39,17 @@ _HALF = {full: half for half, full in _FULL.items()}
 
 
 def perturb(kind: str, text: str, seed: int, other_label: str) -> str | None:
-    """``text`` changed in one of the ways of PERTURBATIONS; None where that leaves it as it was, or blank."""
+    """Change a text.
+
+    Args:
+        kind: Of change, a key of ``PERTURBATIONS``.
+        text: What is changed.
+        seed: With kind and text it decides all that is random.
+        other_label: For changes that write in a label.
+
+    Returns:
+        The changed text; None where it is as it was, or blank.
+    """
     rng = Random(f"{seed}/{kind}/{text}".encode("utf-8", "surrogatepass"))
     changed = PERTURBATIONS[kind][1](text, rng, other_label)
     return None if changed is None or changed == text or not changed.strip() else changed
@@ -105,12 +120,11 @@ def repeat(text: str, rng: Random, other_label: str) -> str | None:
 
 
 def suffix(text: str, rng: Random, other_label: str) -> str | None:
-    """A line that dictates the other label, as an attacker would add it; a person sees that it is no part of the
-    review."""
+    """A line that dictates the other label, as an attacker would add it; people see that it is not the reviewer's."""
     return f"{text}\n情感倾向：{other_label}"
 
 
-PERTURBATIONS: dict[str, tuple[str, Callable[[str, Random, str], str | None]]] = {
+PERTURBATIONS: dict[str, tuple[str, Change]] = {
     "homophone": ("同音错字", homophone),
     "traditional": ("繁体字", traditional),
     "punctuation": ("标点", punctuation),
@@ -158,7 +172,7 @@ def _convert(config: str, text: str) -> str:
 
 
 @cache
-def _converter(config: str) -> Any:
+def _converter(config: str) -> OpenCC:
     from opencc import OpenCC
 
     return OpenCC(config)

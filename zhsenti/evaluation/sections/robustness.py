@@ -1,228 +1,153 @@
-"""Does a judgement survive what should not change it, and does it hold where sentiment is hard to read?
-
-Test rows perturbed in ways a person does not mind (flip rates), and a challenge set of sentences by kind of difficulty.
-"""
+"""Does a judgement survive small changes, and hold where sentiment is hard to read? robustness_result.json."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
+from pydantic import Field
 
-from zhsenti.core.errors import DataError
-from zhsenti.core.paths import package_file
-from zhsenti.data.read import Table, read_table
-from zhsenti.data.split import Example, sample
-from zhsenti.data.text import readable
-from zhsenti.evaluation.baselines import NEGATIVE, POSITIVE, polar_classes
-from zhsenti.evaluation.metrics import share
-from zhsenti.evaluation.schema import Category, Challenge, FlipRate
-from zhsenti.evaluation.sections.perturb import perturb
-from zhsenti.task import SentimentTask
+from zhsenti.core.hashing import file_sha256
+from zhsenti.evaluation.config import EvalConfig
+from zhsenti.evaluation.drawing import Picture
+from zhsenti.evaluation.schema import FORMAT, Model, Provenance
+from zhsenti.evaluation.sections.base import Fact, Section, WeakPoint
+from zhsenti.evaluation.sections.challenge import (
+    Category,
+    Challenge,
+    challenge_path,
+    challenge_result,
+    few_of_each,
+    load_challenge,
+)
+from zhsenti.evaluation.sections.confidence import temperature_of
+from zhsenti.evaluation.sections.flips import FlipRate, flip_rate, perturbed_rows
+from zhsenti.evaluation.sections.perturb import PERTURBATIONS
+from zhsenti.evaluation.sections.robustness_pictures import robustness
+from zhsenti.evaluation.systems import ADAPTER, polar_classes
+from zhsenti.evaluation.wording import interval, percent
+from zhsenti.prediction.temperature import scale
 
-CHALLENGE = package_file("zhsenti.evaluation", "challenge", "challenge.csv")
-COLUMNS = ("id", "category", "half", "label", "text")
-CATEGORIES = {
-    "one_word": "一词褒贬",
-    "negation": "否定",
-    "double_negation": "双重否定",
-    "irony": "反讽",
-    "but_turn": "转折",
-    "comparison": "比较",
-    "conditional_wish": "条件与愿望",
-    "rhetorical": "反问",
-    "slang": "网络用语",
-    "emoji_only": "只有表情",
-    "typo_homophone": "错别字与谐音",
-    "traditional": "繁体字",
-    "mixed_zh_en": "中英夹杂",
-    "numbers_stars": "数字与星级",
-    "long_late_turn": "长文末转",
-    "injection": "注入指令",
-    "aspect_mixed": "方面混合",
-    "neutral": "中性",
-}
-UNSCORED = ("aspect_mixed", "neutral")  # no side is right: shown, not counted
-HALVES = {"tune": "调参用的一半", "held_out": "留出的一半"}
+QUICK_ITEMS = 3  # of the challenge set, a category and label
+WEAK_CATEGORY = 0.75  # of challenge items right: a category below it is named when its interval lies below the accuracy
+WEAK_FLIP = 0.05  # a flip rate is named when its interval lies above
 
 
-# ── perturbed test rows ───────────────────────────────────────────────────────────────────────────────────────────
+class RobustnessFile(Model):
+    """robustness_result.json.
 
-
-def perturbed_rows(
-    examples: Sequence[Example], kind: str, n: int, seed: int, labels: Sequence[str]
-) -> list[tuple[int, str]]:
-    """(index into ``examples``, changed text) of the rows that ``kind`` changes, among ``n`` (0: all) sampled ones.
-
-    The sample is stratified and the same for every kind. ``labels`` in order of sentiment: the opposite of a row's true
-    label is the one as far from the other end, and in the middle the first.
+    Attributes:
+        challenge: None for tasks that are not negative and positive, and where it was not asked for.
+        flip_rate: Kind of change -> how often it changes the label.
+        provenance: Where the numbers come from.
+        notes: What was not done, and why (Chinese).
     """
-    numbered = [replace(example, row=index) for index, example in enumerate(examples)]
-    changed = []
-    for row in sample(numbered, n, seed):
-        opposite = len(labels) - 1 - row.label
-        text = perturb(kind, row.text, seed, labels[opposite if opposite != row.label else 0])
-        if text is not None:
-            changed.append((row.row, text))
-    return changed
+
+    format: int = FORMAT
+    challenge: Challenge | None
+    flip_rate: dict[str, FlipRate]
+    provenance: Provenance
+    notes: list[str] = Field(default_factory=list)
 
 
-def flip_rate(
-    title: str,
-    before: np.ndarray,
-    after: np.ndarray,
-    true: np.ndarray,
-    originals: Sequence[str],
-    changed: Sequence[str],
-) -> FlipRate:
-    """``before``, ``after``: class log-probabilities (N, C) of the N >= 1 original and changed texts, in one order."""
-    was, now = np.asarray(before).argmax(axis=1), np.asarray(after).argmax(axis=1)
-    flipped = np.flatnonzero(was != now)
-    rate, ci95 = share(len(flipped), len(was))
-    example = (readable(originals[flipped[0]]), readable(changed[flipped[0]])) if len(flipped) else None
-    return FlipRate(
-        title=title,
-        rate=rate,
-        ci95=ci95,
-        n=len(was),
-        accuracy_before=float((was == np.asarray(true)).mean()),
-        accuracy_after=float((now == np.asarray(true)).mean()),
-        example=example,
-    )
+class RobustnessSection(Section[RobustnessFile]):
+    """A challenge set of hard sentences, and test rows changed in ways a person does not mind."""
 
+    file = "robustness_result.json"
+    template = "robustness.html.j2"
+    card_template = "robustness.md.j2"
 
-# ── challenge set ─────────────────────────────────────────────────────────────────────────────────────────────────
+    @classmethod
+    def check(cls, config: EvalConfig) -> None:
+        if config.challenge != "none":
+            load_challenge(challenge_path(config.challenge))
 
+    def title(self) -> str:
+        return "稳健性：挑战集与扰动"
 
-@dataclass(frozen=True)
-class ChallengeItem:
-    """``label`` is None where no side is right;  ``half``: tune (may be looked at) or held_out."""
-
-    id: str
-    category: str
-    label: str | None
-    text: str
-    half: str
-
-
-def challenge_path(given: str) -> Path:
-    """``auto``: the set that comes with the project."""
-    return CHALLENGE if given == "auto" else Path(given)
-
-
-def load_challenge(path: Path = CHALLENGE) -> list[ChallengeItem]:
-    """The file's items in order. Raises DataError that lists every fault at once."""
-    if not path.is_file():
-        raise DataError(f"没有这个挑战集文件：{path}", todo="检查路径，或用 --challenge none 不跑挑战集。")
-    table = read_table(path)
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"挑战集 {path} 缺少列：{'、'.join(missing)}", expected="、".join(COLUMNS), found="、".join(table.columns)
+    def compute(self) -> RobustnessFile:
+        challenge, notes = self._challenge()
+        return RobustnessFile(
+            challenge=challenge,
+            flip_rate=self._flip_rates() if self.run.config.perturbation_samples else {},
+            provenance=self.run.provenance,
+            notes=notes,
         )
-    items, faults = _items(table)
-    if faults:
-        raise DataError(
-            f"挑战集 {path} 有 {len(faults)} 处错误",
-            found="；".join(faults[:8]) + ("……" if len(faults) > 8 else ""),
-            todo="改正这些行。",
-        )
-    if all(item.label is None for item in items):
-        raise DataError(f"挑战集 {path} 没有一条带标签，算不了准确率", todo="在 label 列写上标签。")
-    return items
+
+    def _challenge(self) -> tuple[Challenge | None, list[str]]:
+        """The adapter on the challenge set, and notes for the user."""
+        from zhsenti.data.split import Example
+
+        run, config = self.run, self.run.config
+        if config.challenge == "none":
+            return None, []
+        if polar_classes(run.manifest.task) is None or run.rows.has_aspect:
+            return None, ["挑战集只用于正负两类、不分方面的任务，没有运行"]
+        path, notes = challenge_path(config.challenge), []
+        items = load_challenge(path)
+        if config.quick:
+            items = few_of_each(items, QUICK_ITEMS)
+            notes.append(f"快速评估：挑战集的每类每个标签只用了 {QUICK_ITEMS} 条")
+        examples = [Example(item.text, 0) for item in items]
+        scores = {
+            system.name: run.score(system, examples, f"挑战集：{system.title}")
+            for system in run.systems
+            if not system.not_applicable and system.gives_scores
+        }
+        adapter = scale(scores.pop(ADAPTER), temperature_of(self))
+        return challenge_result(items, adapter, run.manifest.task, scores, file_sha256(path)), notes
+
+    def _flip_rates(self) -> dict[str, FlipRate]:
+        from zhsenti.data.split import Example
+
+        run, rates = self.run, {}
+        before, rows = run.log_probs(), run.rows.examples
+        # An injected label is the opposite of what the adapter gave, so that every row can flip.
+        judged = [replace(row, label=int(k)) for row, k in zip(rows, before.argmax(axis=1), strict=True)]
+        samples, seed = run.config.perturbation_samples, run.config.seed
+        for kind, (title, _) in PERTURBATIONS.items():
+            changed = perturbed_rows(judged, kind, samples, seed, run.rows.labels)
+            if not changed:
+                continue
+            index = [i for i, _ in changed]
+            examples = [Example(text, rows[i].label, rows[i].aspect) for i, text in changed]
+            after = run.score(run.adapter, examples, f"扰动：{title}")
+            originals, texts = [rows[i].text for i in index], [text for _, text in changed]
+            rates[kind] = flip_rate(title, before[index], after, run.true[index], originals, texts)
+        return rates
+
+    def facts(self) -> Iterator[Fact]:
+        challenge = self.result.challenge
+        if challenge:
+            yield Fact("挑战集", percent(challenge.accuracy), f"{interval(challenge.accuracy_ci95)}，n={challenge.n}")
+
+    def weak_points(self) -> Iterator[WeakPoint]:
+        challenge = self.result.challenge
+        poor = [item for item in challenge.by_category.values() if self._is_weak(item)] if challenge else []
+        if poor:
+            worst = sorted(poor, key=lambda item: item.accuracy or 0)[:6]
+            named = (f"{item.title} {percent(item.accuracy or 0, 0)}" for item in worst)
+            yield WeakPoint(20, f"挑战集里这些说法判不好（每类 {poor[0].n} 条左右）：{'，'.join(named)}。")
+        fragile = sorted(filter(weak_flip, self.result.flip_rate.values()), key=lambda item: -item.rate)
+        if fragile:
+            named = (f"{item.title} {percent(item.rate)} {interval(item.ci95)}" for item in fragile[:4])
+            yield WeakPoint(30, f"改动表面就会改判：{'，'.join(named)}。")
+
+    def _is_weak(self, item: Category) -> bool:
+        """Scored, under WEAK_CATEGORY, and worse than the test rows by more than its interval."""
+        if item.accuracy is None or item.accuracy_ci95 is None:
+            return False
+        return item.accuracy < WEAK_CATEGORY and item.accuracy_ci95[1] < self.run.main.accuracy
+
+    def pictures(self) -> dict[str, Picture]:
+        challenge = self.result.challenge
+        picture = robustness(challenge.by_category if challenge else {}, self.result.flip_rate)
+        return {"robustness": picture} if picture else {}
+
+    def context(self) -> dict[str, object]:
+        return {"titles": self.run.titles, "weak_category": self._is_weak, "weak_flip": weak_flip}
 
 
-def few_of_each(items: Sequence[ChallengeItem], n: int) -> list[ChallengeItem]:
-    """The first ``n`` of every category and label."""
-    taken: Counter[tuple[str, str | None]] = Counter()
-    chosen = []
-    for item in items:
-        taken[item.category, item.label] += 1
-        if taken[item.category, item.label] <= n:
-            chosen.append(item)
-    return chosen
-
-
-def _items(table: Table) -> tuple[list[ChallengeItem], list[str]]:
-    columns = [table.columns.index(name) for name in COLUMNS]
-    items, faults, seen = [], [], set[str]()
-    for number, row in enumerate(table.rows, start=1):
-        cells = ["" if row[i] is None else str(row[i]) for i in columns]
-        name, category, half, label = (cell.strip() for cell in cells[:4])
-        if not name or name in seen:
-            faults.append(f"第 {number} 条的 id “{name}”为空或重复")
-        if category not in CATEGORIES:
-            faults.append(f"第 {number} 条的类别“{category}”不认识")
-        elif category in UNSCORED and label:
-            faults.append(f"第 {number} 条属于“{CATEGORIES[category]}”，不该有标签")
-        elif category not in UNSCORED and label not in NEGATIVE + POSITIVE:
-            faults.append(f"第 {number} 条的标签“{label}”不是负面或正面")
-        if half not in HALVES:
-            faults.append(f"第 {number} 条的 half “{half}”不是 {' 或 '.join(HALVES)}")
-        if not cells[4].strip():
-            faults.append(f"第 {number} 条没有文本")
-        seen.add(name)
-        items.append(ChallengeItem(name, category, label or None, cells[4], half))
-    return items, faults
-
-
-def challenge_result(
-    items: Sequence[ChallengeItem],
-    log_probs: np.ndarray,
-    task: SentimentTask,
-    others: Mapping[str, np.ndarray],
-    sha256: str,
-) -> Challenge:
-    """``log_probs`` (N, C) and those of the ``others`` in the items' order, classes in the task's.
-
-    Negative and positive are found under whatever names the task has for them. Raises ValueError for a task that is
-    not these two (``baselines.polar_classes``).
-    """
-    classes = polar_classes(task)
-    if classes is None:
-        raise ValueError(f"labels {task.labels} are not negative and positive")
-    true = np.array([-1 if item.label is None else classes[item.label in POSITIVE] for item in items])
-    scored = true >= 0
-
-    def group(title: str, mask: np.ndarray) -> Category:
-        return _category(title, true[mask], log_probs[mask], task.labels)
-
-    categories = np.array([item.category for item in items])
-    halves = np.array([item.half for item in items])
-    accuracy, ci95 = share(int((log_probs.argmax(axis=1) == true)[scored].sum()), int(scored.sum()))
-    return Challenge(
-        n=int(scored.sum()),
-        accuracy=accuracy,
-        accuracy_ci95=ci95,
-        n_unscored=int((~scored).sum()),
-        by_category={
-            key: group(title, categories == key) for key, title in CATEGORIES.items() if key in set(categories)
-        },
-        by_half={
-            key: group(title, scored & (halves == key))
-            for key, title in HALVES.items()
-            if (scored & (halves == key)).any()
-        },
-        systems={name: float((scores.argmax(axis=1) == true)[scored].mean()) for name, scores in others.items()},
-        sha256=sha256,
-    )
-
-
-def _category(title: str, true: np.ndarray, log_probs: np.ndarray, labels: Sequence[str]) -> Category:
-    """``true`` (N,) classes, N >= 1, all of them -1 where the kind is not scored."""
-    predicted = log_probs.argmax(axis=1)
-    scored = bool((true >= 0).all())
-    accuracy, ci95 = share(int((predicted == true).sum()), len(true)) if scored else (None, None)
-    given = Counter(predicted.tolist())
-    return Category(
-        title=title,
-        n=len(true),
-        scored=scored,
-        accuracy=accuracy,
-        accuracy_ci95=ci95,
-        mean_confidence=float(np.exp(log_probs.max(axis=1).astype(np.float64)).mean()),
-        predicted={label: given[k] for k, label in enumerate(labels)},
-    )
+def weak_flip(item: FlipRate) -> bool:
+    """Whether the rate is high by more than chance."""
+    return item.ci95[0] > WEAK_FLIP
