@@ -19,7 +19,7 @@ DEFAULT_ALIASES = {
 }
 
 
-def _normal(raw: object) -> str:
+def _folded(raw: object) -> str:
     """One spelling for a label cell: width-folded, trimmed, lower-cased; ``1.0`` (a number column) reads as ``1``."""
     text = unicodedata.normalize("NFKC", str(raw)).strip().lower()
     whole, dot, fraction = text.partition(".")
@@ -27,6 +27,7 @@ def _normal(raw: object) -> str:
 
 
 _SCALARS = (str, int, float)
+# What each part of a task may be, where it comes from YAML or a manifest, and its name in messages.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "labels": ((list, tuple), "列表"),
     "words": ((list, tuple), "列表"),
@@ -37,12 +38,12 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _type_faults(values: Any) -> list[str]:
+def _type_faults(values: object) -> list[str]:
     """What in a task's ``values`` is of a type that SentimentTask does not take (Chinese)."""
     if not isinstance(values, dict):
         return ["要是“键: 值”"]
-    named = [(key, values[key], *wanted) for key, wanted in _KINDS.items() if key in values]
-    faults = [f"{key} 要是{wanted}" for key, value, kinds, wanted in named if type(value) not in kinds]
+    given = [(key, values[key], *allowed) for key, allowed in _KINDS.items() if key in values]
+    faults = [f"{key} 要是{name}" for key, value, kinds, name in given if type(value) not in kinds]
     if faults:
         return faults
     lists = {key: values[key] for key in ("labels", "words") if key in values}
@@ -58,14 +59,16 @@ def _type_faults(values: Any) -> list[str]:
 class SentimentTask:
     """What is asked of the model. Travels with the adapter, so prediction is never told the prompt again.
 
-    labels      ordered label names; a class index is a position in this tuple
-    words       for label scoring: the word the model would write for each label (same order)
-    template    prompt with exactly one ``{text}`` slot and at most one ``{aspect}`` slot
-    aliases     label -> other spellings accepted in data files
-    max_length  longest prompt in tokens, label word not counted; only the text slot is ever cut
-    head_share  share of the kept text taken from its head, the rest from its tail
+    Attributes:
+        labels: Ordered label names; a class index is a position in this tuple.
+        words: For label scoring, the word the model would write for each label, in the same order.
+        template: Prompt with exactly one ``{text}`` slot and at most one ``{aspect}`` slot.
+        aliases: For each label, other spellings accepted in data files.
+        max_length: Longest prompt in tokens, label word not counted; only the text slot is ever cut.
+        head_share: Share (0 to 1) of the kept text that is taken from its head, the rest from its tail.
 
-    Raises ConfigError, with every fault found, when the parts do not fit each other.
+    Raises:
+        ConfigError: The parts do not fit each other; the message lists every fault.
     """
 
     labels: tuple[str, ...] = ("负面", "正面")
@@ -112,24 +115,25 @@ class SentimentTask:
             faults.append(f"head_share 要在 0 到 1 之间，现在是 {self.head_share}")
         owners: dict[str, str] = {}
         for label in self.labels:
-            for spelling in map(_normal, (label, *self.aliases.get(label, ()))):
+            for spelling in map(_folded, (label, *self.aliases.get(label, ()))):
                 if owners.setdefault(spelling, label) != label:
                     faults.append(f"写法“{spelling}”同时指 {owners[spelling]} 和 {label}")
         return faults
 
     @property
     def has_aspect(self) -> bool:
+        """Whether the prompt asks about an aspect."""
         return "{aspect}" in self.template
 
     def label_index(self, raw: object) -> int | None:
-        """Class index of a label as written in a file, or None when the task does not know it."""
-        return self._spellings().get(_normal(raw))
+        """The class index of a label as written in a file, or None when the task does not know it."""
+        return self._spellings().get(_folded(raw))
 
     def _spellings(self) -> dict[str, int]:
         cached = self.__dict__.get("_spellings_cache")
         if cached is None:
             cached = {
-                _normal(spelling): index
+                _folded(spelling): index
                 for index, label in enumerate(self.labels)
                 for spelling in (label, *self.aliases.get(label, ()))
             }
@@ -137,7 +141,15 @@ class SentimentTask:
         return cached
 
     def label_indices(self, raw: Iterable[object], where: str) -> list[int]:
-        """Class index of every label, or one DataError that counts all unknown ones and names the nearest label."""
+        """The class index of every label.
+
+        Args:
+            raw: Labels as written.
+            where: What they are of, for the message.
+
+        Raises:
+            DataError: Some are unknown; the message counts them and names the nearest label.
+        """
         raw = list(raw)
         indices = [self.label_index(value) for value in raw]
         unknown = Counter(str(value) for value, index in zip(raw, indices, strict=True) if index is None)
@@ -156,15 +168,20 @@ class SentimentTask:
         return [index for index in indices if index is not None]
 
     def _hint(self, value: str) -> str:
-        near = difflib.get_close_matches(_normal(value), list(self._spellings()), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(_folded(value), list(self._spellings()), n=1, cutoff=0.5)
         return f"（最接近：{self.labels[self._spellings()[near[0]]]}）" if near else ""
 
     def to_dict(self) -> dict[str, Any]:
+        """The task as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SentimentTask:
-        """Build from YAML or a manifest; unknown keys and values of another type are refused, not ignored."""
+        """Build a task from YAML or a manifest.
+
+        Raises:
+            ConfigError: A key is unknown, a value has another type, or the parts do not fit each other.
+        """
         faults = _type_faults(values)
         if faults:
             raise ConfigError("任务（task）定义有误：" + "；".join(faults), todo="改正 YAML 里的 task 一节。")

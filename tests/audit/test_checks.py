@@ -1,4 +1,4 @@
-"""The audit's counts against brute force, its detectors against planted faults, and texts no one should write."""
+"""All checks together: counts against brute force, lengths, and texts and files that no one should write."""
 
 from __future__ import annotations
 
@@ -11,37 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import KeywordPredictor
+from tests.audit.auditing import TASK, of_kind, split
 from zhsenti.audit.checks import CHECKS
 from zhsenti.audit.checks.base import AuditOptions
 from zhsenti.audit.checks.doubts import suspicion
-from zhsenti.audit.checks.shortcuts import find_shortcuts, wilson_low
-from zhsenti.audit.duplicates import CHECKED, near_pairs, shingles
 from zhsenti.audit.findings import Audit, shown
 from zhsenti.audit.rows import AuditSplit
 from zhsenti.audit.run import audit
 from zhsenti.core.errors import DataError
 from zhsenti.data.read import read_table
 from zhsenti.data.split import normalise
-from zhsenti.data.tables import csv_safe
-from zhsenti.data.text import is_blank, suspicious
+from zhsenti.data.text import is_blank
 from zhsenti.task import SentimentTask
 
-TASK = SentimentTask()
 TITLES = {kind.name: kind.title for name in CHECKS for kind in CHECKS.load(name).kinds}
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "chnsenticorp"
 
-
-def split(name, pairs, **more):
-    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
-    return AuditSplit(name, f"{name}.csv", texts, labels, range(1, len(texts) + 1), **more)
-
-
-def of_kind(found: Audit, kind: str):
-    return [finding for finding in found.findings if finding.kind == kind]
-
-
-# ── counts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 pieces = st.lists(st.sampled_from(["很好", "很差", "，", " ", "A", "ａ", "！", "\u200b", "房间"]), max_size=4)
 tables = st.lists(st.tuples(pieces.map("".join), st.sampled_from([0, 1, None])), min_size=1, max_size=12)
@@ -105,166 +90,6 @@ def test_chnsenticorp():
     assert np.isin(flipped, first).mean() >= 0.6
 
 
-# ── near duplicates ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def grams(text):
-    return {text[i : i + 3] for i in range(max(1, len(text) - 2))} if text else set()
-
-
-words = st.lists(st.sampled_from(["房间", "很干净", "服务好", "下次再来", "价格贵", "前台", "x"]), max_size=12).map(
-    "".join
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(texts=st.lists(words, max_size=8, unique=True), seed=st.integers(0, 5))
-def test_near_pairs_are_those_of_brute_force(texts, seed):
-    similarity = {
-        (j, i): len(grams(texts[i]) & grams(texts[j])) / max(1, len(grams(texts[i]) | grams(texts[j])))
-        for i, j in combinations(range(len(texts)), 2)
-    }
-    found = {(later, earlier): s for later, earlier, s in near_pairs(texts, seed)}
-    assert all(similarity[pair] == pytest.approx(s) and s >= 0.8 for pair, s in found.items())
-    # Below 0.95 a miss of the hashing is rare, but may happen: at 0.95 it is (1 - 0.95^6)^20 = 1e-12.
-    assert {pair for pair, s in similarity.items() if s >= 0.95} <= set(found)
-
-
-@given(text=st.text(st.characters(), max_size=40))
-def test_shingles_are_exact(text):
-    assert len(shingles(text)) == len(grams(text))
-
-
-def test_many_alike_texts_stay_linear():
-    pairs = near_pairs([f"这家酒店的第{i}个房间很好很干净服务也不错下次还会再来住的" for i in range(3000)])
-    assert len({later for later, _, _ in pairs}) > 2900
-    assert len(pairs) <= CHECKED * 3000
-
-
-def test_near_texts_are_found_within_and_across_splits():
-    long = "这家酒店位置很好，离地铁站很近，房间也很干净，服务员态度热情，早餐品种丰富，下次还会再来住"
-    train = [(long, 1), ("完全是另外的一条评论，说的是电脑", 0), (long.replace("热情", "热心"), 1), (long + "！", 1)]
-    found = audit([split("train", train), split("test", [(long.replace("丰富", "很多"), 1)])], TASK)
-    assert found.near_repeated == {"train": 2, "test": 0}
-    assert found.near_cross_split == {"test_in_train": 1}
-    assert found.normalised_cross_split == {"test_in_train": 0}
-    [finding] = of_kind(found, "near_cross_split")
-    assert (finding.other_split, finding.other_row) == ("train", 1)
-    assert 0.8 <= finding.score < 1
-
-
-# ── characters ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("很好\ufffd", "U+FFFD"),
-        ("很\x07好", "U+0007"),
-        ("很\ud800好", "U+D800"),
-        ("很\u200b好", "U+200B"),
-        ("abc\u202e好", "U+202E"),
-        ("房间锟斤拷很好", "锟斤拷"),
-        ("cafÃ© trÃ¨s", "Ã©"),
-        ("这家酒店很好".encode().decode("latin-1"), "乱码"),
-        ("房间干净服务很好".encode().decode("gb18030"), "GBK"),
-        ("一家人👨‍👩‍👧很开心☕️", None),
-        ("naïve café，100 ℃～", None),
-        ("换行\n和制表\t", None),
-        ("联通联通", None),
-    ],
-)
-def test_suspicious_characters(text, part):
-    found = suspicious(text)
-    assert any(part in reason for reason in found) if part else not found
-
-
-@pytest.mark.parametrize("text", ["", " \t\n\u3000", "\u200b\u2060\ufeff", "\u3164\u2800", "\x00\x1f", "\ufe0f"])
-def test_blank_texts(text):
-    assert is_blank(text)
-    assert not is_blank(text + "！")
-
-
-# ── labels and features ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def reviews(n, rng=None):
-    rng = rng or np.random.default_rng(0)
-    topics, good, bad = (
-        ["房间", "早餐", "前台", "屏幕", "电池", "情节"],
-        ["干净", "满意", "喜欢"],
-        ["难吃", "失望", "退货"],
-    )
-    made = []
-    for i in range(n):
-        label = i % 2
-        chosen = rng.choice(good if label else bad, 2)
-        made.append(
-            (f"第{rng.integers(10**6)}次，{rng.choice(topics)}{chosen[0]}，{rng.choice(topics)}{chosen[1]}", label)
-        )
-    return made
-
-
-def test_a_planted_emoji_and_url_are_found_as_shortcuts():
-    rows = reviews(800)
-    rows = [
-        (f"{text}🎁 见 http://a.cn" if label and i % 10 < 3 else text, label) for i, (text, label) in enumerate(rows)
-    ]
-    found = audit([split("train", rows)], TASK)
-    marks = {s.feature: s for s in found.shortcuts if not s.meaning}
-    assert {"🎁", "网址"} <= set(marks)
-    assert (marks["🎁"].label, marks["🎁"].purity) == ("正面", 1.0)
-    assert {"干净", "失望"} <= {s.feature for s in found.shortcuts if s.meaning}
-    assert any("🎁" in warning and "没有词义" in warning for warning in found.warnings)
-    assert [s.rows for s in found.shortcuts] == sorted((s.rows for s in found.shortcuts), reverse=True)
-
-
-def test_a_common_label_is_no_shortcut():
-    rows = [(f"第{i}条 好", 1 if i % 25 else 0) for i in range(1000)]
-    assert not find_shortcuts([t for t, _ in rows], [k for _, k in rows], TASK.labels)
-    assert wilson_low(22, 22) == pytest.approx(0.8513, abs=1e-3)
-
-
-def test_flipped_labels_come_first():
-    rows = reviews(600)
-    flipped = set(range(0, 600, 50))
-    rows = [(text, 1 - label if i in flipped else label) for i, (text, label) in enumerate(rows)]
-    found = audit([split("train", rows)], TASK)
-    suspects = of_kind(found, "suspect_label")
-    assert found.suspects == len(suspects) <= 30
-    assert {finding.row - 1 for finding in suspects} >= flipped
-    assert [f.score for f in suspects] == sorted((f.score for f in suspects), reverse=True)
-    assert all(finding.score > 0 for finding in suspects)
-
-
-def test_suspicion_of_three_labels():
-    task = SentimentTask(labels=("差", "中", "好"))
-    rows = [(f"{i}号{word}", k) for i in range(60) for k, word in enumerate(("太失望", "还可以", "很喜欢"))]
-    rows[3] = (rows[3][0], 2)
-    scores, others = suspicion([t for t, _ in rows], [k for _, k in rows])
-    assert scores.argmax() == 3
-    assert others[3] == 0
-    assert not audit([split("train", rows)], task).unknown_labels
-
-
-@pytest.mark.parametrize("rows", [reviews(20), [(f"好{i}", 1) for i in range(100)], [("好", 1), ("差", 0)] * 50])
-def test_too_little_for_suspects_is_said(rows):
-    found = audit([split("train", rows)], TASK)
-    assert found.suspects == 0
-    assert any("没有检查标签" in note for note in found.notes)
-
-
-def test_the_adapter_reads_the_top_suspects_alone():
-    rows = [(f"第{i}次{'很好，很满意' if i % 2 else '很差，太吵'}", i % 2) for i in range(200)]
-    rows[8], rows[9] = (rows[8][0], 1), (rows[9][0], 0)
-    predictor = KeywordPredictor(strength=4.0)
-    found = audit([split("train", rows)], TASK, AuditOptions(adapter=predictor.log_probs, adapter_rows=10))
-    assert predictor.calls == [10]
-    assert found.adapter_disagreements == 2
-    assert {finding.row for finding in of_kind(found, "adapter_disagrees")} == {9, 10}
-    assert audit([split("train", rows)], TASK).adapter_disagreements is None
-
-
 def test_shares_and_lengths_are_warned_of():
     rng = np.random.default_rng(1)
     rare = [
@@ -287,15 +112,6 @@ def test_token_lengths_are_of_the_whole_prompt():
     assert not audit([rows], task).splits[0].tokens.measured
 
 
-def test_aspects_make_texts_different():
-    rows = split("train", [("菜好，服务差", 1), ("菜好，服务差", 0)], aspects=["菜", "服务"])
-    found = audit([rows], SentimentTask(template="{aspect}{text}"))
-    assert (found.conflicting_texts, found.repeated_in_train) == (0, 0)
-
-
-# ── hostile and odd input ─────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_hostile_texts_are_reported_not_fatal():
     hostile = ["\ud800坏", "好" * 1_000_000, "<script>alert(1)</script>", '=HYPERLINK("http://x")', "\x00", "\u202e反"]
     rows = [(text, i % 2) for i, text in enumerate(hostile * 10)]
@@ -316,10 +132,3 @@ def test_unlabelled_and_odd_splits():
         audit([texts, texts], TASK)
     with pytest.raises(DataError, match="没有可审计"):
         audit([split("train", [])], TASK)
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "\t=1", " =1", "\n=1", "＝1"])
-def test_no_cell_is_a_formula(text):
-    assert csv_safe(text) == f"'{text}"
-    assert csv_safe("a" + text) == "a" + text
-    assert csv_safe(-1.5) == -1.5

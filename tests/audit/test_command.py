@@ -182,6 +182,35 @@ def test_task_from_yaml(tmp_path):
     assert run(tmp_path, path, "--task", yaml).splits[0].labels == {"差": 1, "中": 1, "好": 1}
 
 
+COLUMNS = ["--text_column", "评论", "--label_column=标签"]
+
+
+@pytest.mark.parametrize(
+    ("words", "following"),
+    [
+        (["data"], "zhsenti train --dataset data"),
+        (["data/train.csv", "data/test.csv"], "zhsenti train --dataset data"),
+        (["one.csv", "--max_length", "64"], "zhsenti train --dataset one.csv --max_length 64"),
+        (["named.csv", *COLUMNS], "zhsenti train --dataset named.csv --text_column '评论' --label_column '标签'"),
+        (["one.csv", "two.csv"], "把文件放进一个文件夹，训练用的取名 train，再 zhsenti train --dataset 文件夹"),
+        (["bad.csv"], "改好用不了的行（或加 --on_error skip 跳过它们），再 zhsenti train --dataset bad.csv"),
+        (["texts.csv"], "zhsenti predict --input texts.csv"),
+        (["one.csv", "--model_path", "lora"], "zhsenti evaluate --model_path lora --dataset one.csv"),
+    ],
+)
+def test_the_last_line_says_what_to_type_next(tmp_path, monkeypatch, capsys, words, following):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/train.csv", "data/test.csv", "one.csv", "two.csv"):
+        write(tmp_path / name)
+    write(tmp_path / "named.csv", header=("评论", "标签"))
+    write(tmp_path / "bad.csv", [*ROWS, ("", 1)])
+    write(tmp_path / "texts.csv", [(text,) for text, _ in ROWS], ("text",))
+    write_adapter(tmp_path / "lora")
+    monkeypatch.setattr(command, "load_predictor", lambda config: KeywordPredictor())
+    run(tmp_path, *words)
+    assert capsys.readouterr().out.splitlines()[-1] == f"下一步：{following}"
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "part"),
     [

@@ -12,9 +12,7 @@ from zhsenti.data.registry import DATASETS
 class DataConfig:
     """Which rows, and which of their columns."""
 
-    dataset: str = option(
-        "auto", f"数据：auto | {' | '.join(DATASETS)} | 文件或文件夹的路径", group="数据", metavar="数据"
-    )
+    dataset: str = option("auto", f"auto | {' | '.join(DATASETS)} | 文件或文件夹的路径", group="数据", metavar="名称")
     text_column: str | None = option(None, "文本列名（默认按常见列名查找）", metavar="列名")
     label_column: str | None = option(None, "标签列名（默认按常见列名查找）", metavar="列名")
     aspect_column: str | None = option(None, "方面列名（仅当模板含 {aspect}；默认按常见列名查找）", metavar="列名")

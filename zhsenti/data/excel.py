@@ -27,9 +27,9 @@ def read_excel(path: Path) -> Content:
             top, left = sheet.start or (0, 0)
             merged = [_merged(area, left) for area in sheet.merged_cell_ranges or []]
     except (python_calamine.CalamineError, ValueError, IndexError) as error:
-        found = str(error).partition("\n")[0][:200]
-        todo = "内容若是文本就改名为 .csv。" if "detect" in found else "在 Excel 里打开并另存为 .xlsx。"
-        raise DataError(f"{path} 不是完整的 Excel 文件", found=found, todo=todo) from error
+        reason = str(error).partition("\n")[0][:200]
+        todo = "内容若是文本就改名为 .csv。" if "detect" in reason else "在 Excel 里打开并另存为 .xlsx。"
+        raise DataError(f"{path} 不是完整的 Excel 文件", found=reason, todo=todo) from error
     filled = [(top + i + 1, row) for i, row in enumerate(cells) if any(str(cell).strip() for cell in row)]
     columns = [str(cell).strip() for cell in filled[0][1]] if filled else []
     rows = [Row(number, line, row) for number, (line, row) in enumerate(filled[1:], start=1)]

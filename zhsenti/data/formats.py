@@ -97,11 +97,13 @@ class _TextFile:
         self.stream: IO[bytes] | None = None
 
     def lines(self) -> Iterator[Line]:
+        """Every line, from the beginning."""
         with self.path.open("rb") as stream:
             self.stream = stream
             yield from read_lines(stream, self.survey.encoding)
 
     def share(self) -> float:
+        """How much of the file ``lines`` has read, from 0 to 1."""
         stream = self.stream
         return 1.0 if stream is None or stream.closed else stream.tell() / self.size
 

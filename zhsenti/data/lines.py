@@ -149,7 +149,9 @@ def pipe_lines(stream: IO[bytes]) -> Iterator[Line]:
 class _Bytes(Readable[bytes], Protocol):
     """What reading lines of bytes uses of a stream."""
 
-    def tell(self) -> int: ...
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        ...
 
 
 class _Pipe:
@@ -159,6 +161,7 @@ class _Pipe:
         self._stream, self._position = stream, 0
 
     def readline(self, limit: int = -1, /) -> bytes:
+        """The next line with its end, or ``limit`` of its bytes."""
         raw = self._stream.readline(limit)
         if not self._position:
             raw = raw.removeprefix(codecs.BOM_UTF8) or (raw and b"\n")
@@ -166,6 +169,7 @@ class _Pipe:
         return raw
 
     def tell(self) -> int:
+        """How many bytes have been read, as if there were no BOM."""
         return self._position
 
 

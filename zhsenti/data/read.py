@@ -43,7 +43,7 @@ Key = int | str  # of a cell in ``Row.values``: a column's index, or a JSON obje
 
 
 def find_column(
-    path: Path, columns: Sequence[str], given: str | None, names: Iterable[str], what: str, flag: str
+    path: Path, columns: Sequence[str], given: str | None, names: Iterable[str], role: str, flag: str
 ) -> int:
     """Find a column by its name, whatever its case.
 
@@ -52,7 +52,7 @@ def find_column(
         columns: The columns' names.
         given: The name that the user gave, if any.
         names: Common names, lower-cased, tried in order where none was given.
-        what: What the column holds (Chinese: 文本, 标签, …), for the message.
+        role: What the column holds (Chinese: 文本, 标签, …), for the message.
         flag: The flag that names it.
 
     Returns:
@@ -71,7 +71,7 @@ def find_column(
             return folded.index(name)
     other = len(folded) == 1 and next((mark for mark in ("\t", ";", "；", "|") if mark in folded[0]), "")
     raise DataError(
-        f"{path} 里找不到{what}列",
+        f"{path} 里找不到{role}列",
         expected=given or "、".join(list(names)[:8]) + " 等",
         found="、".join(map(repr if other else str, columns))[:300] or "没有列",
         todo="像是用制表符分隔：改名为 .tsv。"
@@ -98,7 +98,7 @@ class Source:
     rows: Iterator[Row]
     first_error: str
 
-    def column(self, given: str | None, names: Iterable[str], what: str, flag: str) -> Key:
+    def column(self, given: str | None, names: Iterable[str], role: str, flag: str) -> Key:
         """Find a column; the arguments are those of ``find_column``.
 
         Returns:
@@ -109,14 +109,14 @@ class Source:
         """
         names, content = list(names), self.content
         try:
-            return self._key(find_column(self.path, content.columns, given, names, what, flag))
+            return self._key(find_column(self.path, content.columns, given, names, role, flag))
         except DataError as error:
             if content.keys is None:
                 self._raise(error)
         # The first object of a JSONL file need not have every key, and may not be one.
         content.columns[:] = content.keys()
         try:
-            return self._key(find_column(self.path, content.columns, given, names, what, flag))
+            return self._key(find_column(self.path, content.columns, given, names, role, flag))
         except DataError as error:
             self._raise(error)
 
@@ -133,32 +133,32 @@ class Source:
         """The name of the column whose key ``column`` returned."""
         return key if isinstance(key, str) else self.content.columns[key]
 
-    def cell(self, row: Row, key: Key, what: str) -> tuple[str, str]:
+    def cell(self, row: Row, key: Key, role: str) -> tuple[str, str]:
         """Read one cell as text.
 
         Args:
             row: A row that could be read.
             key: The column's, from ``column``.
-            what: What the column holds (Chinese: 文本, 标签, 方面), for the reason.
+            role: What the column holds (Chinese: 文本, 标签, 方面), for the reason.
 
         Returns:
             (what stands there, ""), or ("", why nothing does).
         """
         value = row.values[key]
         if isinstance(value, (dict, list)):
-            return "", f"{what}不是文字：是一个{'对象' if isinstance(value, dict) else '数组'}"
+            return "", f"{role}不是文字：是一个{'对象' if isinstance(value, dict) else '数组'}"
         if isinstance(value, bytes):
             try:
                 value = value.decode("utf-8")
             except UnicodeDecodeError:
-                return "", f"{what}不是 UTF-8"
+                return "", f"{role}不是 UTF-8"
         text = cell_text(value)
         if text.strip():
             return text, ""
         for area in self.content.merged:
             if area.holds(row.line, key):
-                return "", f"{what}是空的：在合并单元格 {area.name} 里，只有左上角有值"
-        return "", f"{what}是空的"
+                return "", f"{role}是空的：在合并单元格 {area.name} 里，只有左上角有值"
+        return "", f"{role}是空的"
 
     def text(self, row: Row, key: Key) -> tuple[str, str]:
         """Read one cell as a text for a model.
@@ -231,9 +231,9 @@ class Table:
     rows: list[Sequence[Any]]
     notes: list[str] = field(default_factory=list)
 
-    def column(self, given: str | None, names: Iterable[str], what: str, flag: str) -> int:
+    def column(self, given: str | None, names: Iterable[str], role: str, flag: str) -> int:
         """The index of a column; arguments and errors are those of ``find_column``."""
-        return find_column(self.path, self.columns, given, list(names), what, flag)
+        return find_column(self.path, self.columns, given, list(names), role, flag)
 
 
 def read_table(path: Path) -> Table:

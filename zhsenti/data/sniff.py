@@ -126,12 +126,12 @@ def is_packed(head: bytes) -> bool:
     return head.startswith((_ZIP, *(magic for magic, _, _ in _MAGIC)))
 
 
-def check_whole(path: Path, what: str) -> None:
+def check_whole(path: Path, kind: str) -> None:
     """Refuse a file that must be read whole and is absurdly large, packed or unpacked.
 
     Args:
         path: The file.
-        what: What to call it in the message (Chinese).
+        kind: What to call such a file in the message (Chinese).
 
     Raises:
         DataError: It is larger than ``MAX_WHOLE``, or ``MAX_UNPACKED`` once unzipped.
@@ -142,7 +142,7 @@ def check_whole(path: Path, what: str) -> None:
             size, limit = sum(info.file_size for info in book.infolist()), MAX_UNPACKED
     if size > limit:
         raise DataError(
-            f"{path} 太大：{what} 要整个读进内存",
+            f"{path} 太大：{kind} 要整个读进内存",
             expected=f"不超过 {limit >> 20} MB",
             found=f"{size >> 20} MB",
             todo="另存为 .jsonl 或 .csv，它们逐行读，多大都行。",

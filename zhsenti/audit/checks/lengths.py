@@ -37,9 +37,9 @@ def check(rows: Rows, task: SentimentTask, options: AuditOptions) -> Outcome:
                 tokens=token_stats(tokens[place.start : place.stop], task.max_length, measured=measured),
             )
         )
-    about = "" if measured else "约 "
+    roughly = "" if measured else "约 "
     too_long = [
-        rows.finding(TOO_LONG, i, f"{about}{tokens[i]} 个 token，上限 {task.max_length}", score=float(tokens[i]))
+        rows.finding(TOO_LONG, i, f"{roughly}{tokens[i]} 个 token，上限 {task.max_length}", score=float(tokens[i]))
         for i in np.flatnonzero(tokens > task.max_length).tolist()
     ]
     return Outcome(findings=too_long, warnings=list(_warnings(facts)), fields={"splits": facts})

@@ -60,11 +60,11 @@ def _warning(shortcuts: Sequence[Shortcut], *, meaning: bool) -> Iterator[Warned
     some = [s for s in shortcuts if s.meaning == meaning]
     if not some:
         return
-    what = "词" if meaning else "没有词义的特征（表情、符号、网址、数字等）"
+    noun = "词" if meaning else "没有词义的特征（表情、符号、网址、数字等）"
     follows = "多半是正常的情感用词，请过目" if meaning else "模型可能只学会看它"
     shown = "、".join(f"{s.feature}→{s.label}（{s.rows} 行，{100 * s.purity:.0f} %）" for s in some[:3])
     yield Warned(
-        f"{len(some)} 个{what}几乎直接给出标签：{shown}{'等' if len(some) > 3 else ''}；{follows}",
+        f"{len(some)} 个{noun}几乎直接给出标签：{shown}{'等' if len(some) > 3 else ''}；{follows}",
         BY_WORDS if meaning else SHORTCUT.rank,
     )
 
@@ -86,17 +86,17 @@ def features(text: str) -> set[Feature]:
     """Everything that is looked for in one text."""
     text = text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
     words = [word for word in rjieba.cut(text) if word.strip()]
-    found: set[Feature] = {("word", word) for word in words if any(c.isalnum() for c in word)}
+    present: set[Feature] = {("word", word) for word in words if any(c.isalnum() for c in word)}
     if words:
-        found.add(("first", words[0]))
+        present.add(("first", words[0]))
     for character in set(text):
         category = unicodedata.category(character)
         if category == "So":
-            found.add(("emoji", character))
+            present.add(("emoji", character))
         elif category[0] in "PS":
-            found.add(("symbol", character))
-    found.update(("pattern", name) for name, pattern in _PATTERNS if pattern.search(text))
-    return found
+            present.add(("symbol", character))
+    present.update(("pattern", name) for name, pattern in _PATTERNS if pattern.search(text))
+    return present
 
 
 def find_shortcuts(texts: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> list[Shortcut]:
