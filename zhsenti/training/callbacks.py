@@ -113,7 +113,7 @@ class ProgressView(TrainerCallback):
         self.progress = Progress()
         self.training: Bar | None = None
         self.evaluation: Bar | None = None
-        self._notes: dict[str, str] = {}
+        self._loss = self._accuracy = ""  # in words; empty until there is one
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -137,11 +137,11 @@ class ProgressView(TrainerCallback):
     ) -> None:
         logs = logs or {}
         if "loss" in logs:
-            self._notes["loss"] = f"损失 {logs['loss']:.3g}"
+            self._loss = f"损失 {logs['loss']:.3g}"
         if "eval_accuracy" in logs:
-            self._notes["accuracy"] = f"验证 {logs['eval_accuracy']:.1%}"
+            self._accuracy = f"验证 {logs['eval_accuracy']:.1%}"
         if self.training and ("loss" in logs or "eval_accuracy" in logs):
-            self.training.note = "  ".join(self._notes.values())
+            self.training.note = "  ".join(filter(None, [self._loss, self._accuracy]))
             self.training.tell()
 
     def on_prediction_step(

@@ -12,6 +12,7 @@ from zhsenti.artifact import Manifest, save_artifact
 from zhsenti.core.console import say
 from zhsenti.core.errors import TrainingError, first_line
 from zhsenti.core.provenance import library_versions
+from zhsenti.task import SentimentTask
 from zhsenti.training.callbacks import ResultsLog
 from zhsenti.training.checkpoints import last_whole
 from zhsenti.training.config import TrainConfig
@@ -45,7 +46,7 @@ def finish(parts: Parts, result: Result, adapter: Path, log: ResultsLog) -> None
             todo="腾出空间后，同一条命令加 --resume_from_checkpoint auto：有检查点就接着它，没有就从头训练。",
         ) from error
     log.write("summary", adapter=str(adapter), data=data, base=parts.base, versions=library_versions(), **result)
-    for line in _closing_lines(result, adapter, log):
+    for line in _closing_lines(result, adapter, log) + _next_lines(adapter, method.task):
         say(line)
 
 
@@ -71,7 +72,14 @@ def _closing_lines(result: Result, adapter: Path, log: ResultsLog) -> list[str]:
     ]
     if log.waiting:
         lines.append(f"注意：磁盘写不下，{log.path} 里少了最后 {len(log.waiting)} 行。")
-    folder = shlex.quote(str(adapter))
-    lines.append(f"下一步：zhsenti predict --model_path {folder} --text 这个产品质量非常好")
-    lines.append(f"        zhsenti evaluate --model_path {folder}")
     return lines
+
+
+def _next_lines(adapter: Path, task: SentimentTask) -> list[str]:
+    """What can be typed now."""
+    folder = shlex.quote(str(adapter))
+    aspect = " --aspect 质量" if task.has_aspect else ""
+    return [
+        f"下一步：zhsenti predict --model_path {folder} --text 这个产品质量非常好{aspect}",
+        f"        zhsenti evaluate --model_path {folder}",
+    ]
