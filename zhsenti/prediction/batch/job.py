@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from zhsenti.core.console import Bar, Progress, say
@@ -100,8 +101,9 @@ def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load
             with Progress(transient=True) as progress:
                 if config.engine == "ray":
                     _score_on_ray(config, work, load, _add_bar(progress, table, total))
+                load_once = cache(load)
                 while True:
-                    batch = _Batch(config, table, to, work, load, _Meter(_add_bar(progress, table, total), table))
+                    batch = _Batch(config, table, to, work, load_once, _Meter(_add_bar(progress, table, total), table))
                     try:
                         sink = _through(batch)
                         break

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zhsenti.core.console import duration, say
 from zhsenti.data.faults import Faults, where
@@ -69,7 +68,7 @@ class Sink:
         if result.scores is None:
             error = f"{where(row.number, row.line)}{result.error}" if row.error else result.error
             label, confidence = None, 0.0
-            added: list[Any] = [*[None] * (3 + len(labels)), error]
+            added: list[object] = [*[None] * (3 + len(labels)), error]
         else:
             best = max(range(len(result.scores)), key=result.scores.__getitem__)
             label, confidence = labels[best], result.scores[best]
