@@ -149,7 +149,7 @@ def test_progress_where_no_bar_can_be_drawn(tmp_path, monkeypatch, capsys):
     run(write_input(tmp_path, "csv"), tmp_path / "out.csv")
     lines = [line.split("  ") for line in capsys.readouterr().err.splitlines() if "行/秒" in line]
     assert all(line[4] == "共约 3,001 行" for line in lines)
-    shares = [float(line[1].rstrip("%")) for line in lines]
+    shares = [float(line[1].removeprefix("预测 ").rstrip("%")) for line in lines]
     assert shares == sorted(shares)
     assert shares[-1] == 100
     assert lines[-1][2] == "3,000 行"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from zhsenti.core.console import Bar, Progress, say
 from zhsenti.core.errors import ConfigError, Interrupted
 from zhsenti.data.read import Source
-from zhsenti.prediction.batch.destinations import Destinations, find_destinations
-from zhsenti.prediction.batch.outputs import EXCEL_ROWS, remove_unfinished
+from zhsenti.prediction.batch.destinations import Destinations, find_destinations, remove_unfinished
+from zhsenti.prediction.batch.outputs import EXCEL_ROWS
 from zhsenti.prediction.batch.pipe import as_they_come
 from zhsenti.prediction.batch.plan import Job, Json
 from zhsenti.prediction.batch.shards import Shards, ShardWriter, open_shards
@@ -190,8 +190,8 @@ def _score_rows(batch: _Batch, writer: ShardWriter, sink: Sink) -> None:
 def _add_bar(progress: Progress, table: Table, total: str) -> Bar:
     """A bar over all rows; where nobody knows how many there are, over how much of the inputs has been read."""
     if table.exact:
-        return progress.add("", table.most, unit="行")
-    return progress.add("", None, unit="行", note=total, share=0.0)
+        return progress.add("预测", table.most, unit="行")
+    return progress.add("预测", None, unit="行", note=total, share=0.0)
 
 
 class _Meter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import math
 import os
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from zhsenti.core.files import remove, replacing
+from zhsenti.core.files import replacing
 from zhsenti.data.tables import csv_safe
 from zhsenti.data.text import cell_text
 
@@ -74,7 +73,11 @@ def unique_names(columns: Sequence[str]) -> list[str]:
 
 @contextmanager
 def row_writer(
-    path: Path, original: Sequence[str], added: Sequence[str], changed: Counter[str], schema: pyarrow.Schema = None
+    path: Path,
+    original: Sequence[str],
+    added: Sequence[str],
+    changed: Counter[str],
+    schema: pyarrow.Schema | None = None,
 ) -> Iterator[Write]:
     """A function that writes a row to ``path``, which appears whole when the block ends well.
 
@@ -101,13 +104,6 @@ def row_writer(
                 yield write
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove what writers of ``path`` left beside it when they were killed; to be called while nobody writes it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
-            remove(left)
 
 
 def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
@@ -196,7 +192,9 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
     import xlsxwriter
     from xlsxwriter.exceptions import XlsxWriterException
 
-    parts = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)  # ``remove_unfinished`` knows the name
+    parts = tempfile.TemporaryDirectory(
+        prefix=f"{path.name}.", dir=path.parent
+    )  # a name that ``remove_unfinished`` knows
     options = {
         "constant_memory": True,  # rows go to a temporary file
         "tmpdir": parts.name,
