@@ -115,8 +115,8 @@ def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
 
     def write(names: Sequence[str], cells: Sequence[object], results: Sequence[object]) -> None:
         # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
-        own = added if ours.isdisjoint(names) else _apart(added, names)
-        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, results, strict=True))}
+        result_names = added if ours.isdisjoint(names) else _apart(added, names)
+        values = {**dict(zip(names, cells, strict=True)), **dict(zip(result_names, results, strict=True))}
         line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
         stream.write(line.translate(_LINE_ENDS) + "\n")
 
@@ -275,9 +275,9 @@ def _parquet(
 
         def write(names: Sequence[str], cells: Sequence[object], results: Sequence[object]) -> None:
             nonlocal characters
-            own = list(cells) if schema is not None else [_cell(cell) for cell in cells]
-            waiting.append([*own, *results])
-            characters += sum(len(cell) for cell in own if isinstance(cell, str))
+            values = list(cells) if schema is not None else [_cell(cell) for cell in cells]
+            waiting.append([*values, *results])
+            characters += sum(len(value) for value in values if isinstance(value, str))
             if len(waiting) >= BUFFERED_ROWS or characters >= BUFFERED_CHARACTERS:
                 flush(file)
 

@@ -73,12 +73,12 @@ class Sink:
             best = max(range(len(result.scores)), key=result.scores.__getitem__)
             label, confidence = labels[best], result.scores[best]
             added = [label, confidence, *result.scores, result.truncated, None]
-        names, own = cells(row, self._output.own_keys)
-        self._output.write(names, own, added)
+        names, values = cells(row, self._output.own_keys)
+        self._output.write(names, values, added)
         unsure = label is None or confidence < (self._config.min_confidence or 0.0)
         if self._review and unsure:
-            names, own = cells(row, self._review.own_keys)
-            self._review.write(names, own, added)
+            names, values = cells(row, self._review.own_keys)
+            self._review.write(names, values, added)
         self._summary.add(path, row, result, label, confidence)
         self._summary.review += bool(self._review) and unsure
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from zhsenti.task import SentimentTask
 
-# From a row to names and cells: of all columns, or (own) of those that a JSON object has.
+# From a row to names and cells: of all columns, or (True) of the keys that a JSON object has itself.
 Cells = Callable[[Row, bool], tuple[Sequence[str], list[object]]]
 EXCEL = (".xls", ".xlsx")
 BY_LINE = (".csv", ".tsv", ".jsonl")  # how many rows they have is not known before their end
@@ -162,9 +162,9 @@ class Table:
         if len(set(order)) < len(order):
             order = list(range(len(order)))  # doubles among the names: every file has them in the same order
 
-        def of(row: Row, own: bool) -> tuple[Sequence[str], list[object]]:
+        def of(row: Row, own_keys: bool) -> tuple[Sequence[str], list[object]]:
             if isinstance(row.values, dict):
-                if own:
+                if own_keys:
                     return list(row.values), list(row.values.values())
                 if not row.values.keys() <= self._known:
                     self.left_out.update(row.values.keys() - self._known)
