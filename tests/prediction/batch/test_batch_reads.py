@@ -115,12 +115,16 @@ def write_objects(path: Path, extra: dict[int, dict]) -> Path:
 
 def test_a_key_of_a_later_object_is_a_column_and_no_row_is_scored_twice(tmp_path):
     path = write_objects(tmp_path / "in.jsonl", {1100: {"id": "x"}})
-    predictor = KeywordPredictor()
-    found = score(path, tmp_path / "out.csv", load=lambda: predictor)
+    loaded: list[KeywordPredictor] = []
+
+    def load():
+        loaded.append(KeywordPredictor())
+        return loaded[-1]
+
+    found = score(path, tmp_path / "out.csv", load=load)
     assert found.columns[:3] == ["text", "id", "label"]
     assert [row[1] for row in found.rows] == [*[""] * 1100, "x", *[""] * 99]
-    assert sum(predictor.calls) == 1200
-    assert len(found.rows) == 1200
+    assert [sum(predictor.calls) for predictor in loaded] == [1200]
 
 
 def test_lines_of_json_keep_their_own_keys_without_another_reading(tmp_path, counted):
@@ -138,3 +142,14 @@ def test_a_key_that_a_result_would_have_renames_it_in_all_rows(tmp_path, capsys)
     assert all("predicted_label" in row for row in lines)
     assert [row["label"] for row in lines if "label" in row] == ["金标"]
     assert "输入里已有同名的列，结果写在 predicted_label" in capsys.readouterr().err
+
+
+def test_progress_where_no_bar_can_be_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("zhsenti.core.console.TELL_EVERY", 0.0)
+    run(write_input(tmp_path, "csv"), tmp_path / "out.csv")
+    lines = [line.split("  ") for line in capsys.readouterr().err.splitlines() if "行/秒" in line]
+    assert all(line[4] == "共约 3,001 行" for line in lines)
+    shares = [float(line[1].removeprefix("预测 ").rstrip("%")) for line in lines]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert lines[-1][2] == "3,000 行"

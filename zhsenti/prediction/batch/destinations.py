@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.files import remove
 from zhsenti.core.paths import user_path
 from zhsenti.data.sniff import is_folder
 from zhsenti.prediction.batch.outputs import ENDINGS
@@ -75,3 +78,10 @@ def _place(path: Path, files: list[Path], flag: str) -> Path:
         found = error.strerror or str(error)
         raise ConfigError(f"不能写入 {flag} {path}", found=found, todo="换一个位置或名字。") from error
     return path
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what writers of ``path`` left beside it when they were killed; to be called while nobody writes it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
+            remove(left)

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from zhsenti.core.console import Bar, Progress, say
 from zhsenti.core.errors import ConfigError, Interrupted
 from zhsenti.data.read import Source
-from zhsenti.prediction.batch.destinations import Destinations, find_destinations
-from zhsenti.prediction.batch.outputs import EXCEL_ROWS, remove_unfinished
+from zhsenti.prediction.batch.destinations import Destinations, find_destinations, remove_unfinished
+from zhsenti.prediction.batch.outputs import EXCEL_ROWS
 from zhsenti.prediction.batch.pipe import as_they_come
 from zhsenti.prediction.batch.plan import Job, Json
 from zhsenti.prediction.batch.shards import Shards, ShardWriter, open_shards
@@ -81,12 +82,8 @@ def _stream(config: PredictConfig, table: Table, to: Destinations, load: Load) -
 def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load, model: Json) -> Sink:
     """From files into a file."""
     assert to.output is not None
-    if to.output.suffix.lower() == ".xlsx" and table.most > EXCEL_ROWS and (count := table.count()) > EXCEL_ROWS:
-        raise ConfigError(
-            f"{count:,} 行放不进一张 Excel 表",
-            expected=f"不超过 {EXCEL_ROWS:,} 行",
-            todo="--output 改用 .csv 或 .parquet。",
-        )
+    if to.output.suffix.lower() == ".xlsx":
+        _check_fits_excel(table)
     files = tuple(path.absolute() for path in table.files)  # Ray's workers stand in another folder
     job = Job(files, table.text, table.aspect, table.constant, tuple(table.labels), model)
     with open_shards(job, to.output.absolute()) as work:
@@ -99,9 +96,10 @@ def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load
         try:
             with Progress(transient=True) as progress:
                 if config.engine == "ray":
-                    _score_on_ray(config, work, load, _add_bar(progress, table, total))
+                    _score_on_ray(config, table, work, load, _add_bar(progress, table, total))
+                load_once = cache(load)
                 while True:
-                    batch = _Batch(config, table, to, work, load, _Meter(_add_bar(progress, table, total), table))
+                    batch = _Batch(config, table, to, work, load_once, _Meter(_add_bar(progress, table, total), table))
                     try:
                         sink = _through(batch)
                         break
@@ -115,13 +113,28 @@ def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load
     return sink
 
 
-def _score_on_ray(config: PredictConfig, work: Shards, load: Load, bar: Bar) -> None:
+def _check_fits_excel(table: Table) -> None:
+    """Raises ConfigError where there are too many rows; they are counted only where there may be."""
+    if table.most > EXCEL_ROWS and (count := table.count()) > EXCEL_ROWS:
+        raise ConfigError(
+            f"{count:,} 行放不进一张 Excel 表",
+            expected=f"不超过 {EXCEL_ROWS:,} 行",
+            todo="--output 改用 .csv 或 .parquet。",
+        )
+
+
+def _score_on_ray(config: PredictConfig, table: Table, work: Shards, load: Load, bar: Bar) -> None:
     """Have every window in a shard, written by Ray's workers in any order."""
     from zhsenti.prediction.batch import ray_engine
 
+    def move() -> None:
+        bar.set(work.rows, share=None if table.exact else work.rows / table.most)
+
+    move()
+    bar.begin()  # what was there before took no time
     for shard in ray_engine.score(work, load, config.ray_address, config.num_actors):
         work.append(shard)
-        bar.set(work.rows)
+        move()
     bar.remove()
 
 
@@ -188,8 +201,8 @@ def _score_rows(batch: _Batch, writer: ShardWriter, sink: Sink) -> None:
 def _add_bar(progress: Progress, table: Table, total: str) -> Bar:
     """A bar over all rows; where nobody knows how many there are, over how much of the inputs has been read."""
     if table.exact:
-        return progress.add("", table.most, unit="行")
-    return progress.add("", None, unit="行", note=total, share=0.0)
+        return progress.add("预测", table.most, unit="行")
+    return progress.add("预测", None, unit="行", note=total, share=0.0)
 
 
 class _Meter:

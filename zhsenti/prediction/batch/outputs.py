@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 import math
 import os
@@ -15,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from zhsenti.core.files import remove, replacing
+from zhsenti.core.files import replacing
 from zhsenti.data.tables import csv_safe
 from zhsenti.data.text import cell_text
 
@@ -35,8 +34,8 @@ GUARDED = "个单元格以 = + - @ 开头，前面加了 '，免得表格软件�
 FLATTENED = "个单元格里的制表符或换行换成了空格（TSV 放不下）；要原样就用 .csv、.jsonl 或 .parquet"
 CUT = f"个单元格超过 Excel 的 {EXCEL_CHARACTERS:,} 字上限，截短了；要原样就用 .csv、.jsonl 或 .parquet"
 
-# Takes the names of the original cells, these cells, and the added cells in the order of ``added_names``.
-Write = Callable[[Sequence[str], Sequence[Any], Sequence[Any]], None]
+# Takes names of the original cells, these cells, and the added cells in the order of ``added_names``.
+Write = Callable[[Sequence[str], Sequence[object], Sequence[object]], None]
 _NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(\.[0-9]+)?([eE][-+]?[0-9]+)?%?")
 
 
@@ -107,13 +106,6 @@ def row_writer(
             os.fsync(stream.fileno())
 
 
-def remove_unfinished(path: Path) -> None:
-    """Remove what writers of ``path`` left beside it when they were killed; to be called while nobody writes it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
-            remove(left)
-
-
 def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
     """A function that writes a row to ``stream`` as one object on a line, with the names of that row.
 
@@ -121,10 +113,10 @@ def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
     """
     ours = frozenset(added)
 
-    def write(names: Sequence[str], cells: Sequence[Any], results: Sequence[Any]) -> None:
+    def write(names: Sequence[str], cells: Sequence[object], results: Sequence[object]) -> None:
         # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
-        own = added if ours.isdisjoint(names) else _apart(added, names)
-        values = {**dict(zip(names, cells, strict=True)), **dict(zip(own, results, strict=True))}
+        result_names = added if ours.isdisjoint(names) else _apart(added, names)
+        values = {**dict(zip(names, cells, strict=True)), **dict(zip(result_names, results, strict=True))}
         line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
         stream.write(line.translate(_LINE_ENDS) + "\n")
 
@@ -135,7 +127,7 @@ def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
 _LINE_ENDS = {end: f"\\u{end:04x}" for end in (0x85, 0x2028, 0x2029)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """``value`` as JSON holds it: no NaN, dates and bytes as text."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -148,7 +140,7 @@ def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> str | None:
     """``value`` as one cell of text: nested JSON as JSON, None as None."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -167,14 +159,14 @@ def _text(
             yield json_writer(stream, added)
             return
 
-        def guarded(value: Any) -> Any:
+        def guarded(value: object) -> object:
             if not isinstance(value, str) or _NUMBER.fullmatch(value):
                 return "" if value is None else value
             safe = csv_safe(value)
             changed[GUARDED] += safe[:1] == "'" != value[:1]
             return safe
 
-        def put(cells: Sequence[Any]) -> None:
+        def put(cells: Sequence[object]) -> None:
             line = [guarded(cell) for cell in cells]
             if suffix == ".csv":
                 rows.writerow(line)
@@ -200,7 +192,9 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
     import xlsxwriter
     from xlsxwriter.exceptions import XlsxWriterException
 
-    parts = tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent)  # ``remove_unfinished`` knows the name
+    parts = tempfile.TemporaryDirectory(
+        prefix=f"{path.name}.", dir=path.parent
+    )  # a name that ``remove_unfinished`` knows
     options = {
         "constant_memory": True,  # rows go to a temporary file
         "tmpdir": parts.name,
@@ -214,7 +208,7 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
     sheet = book.add_worksheet("结果")
     row = 0
 
-    def put(cells: Sequence[Any]) -> None:
+    def put(cells: Sequence[object]) -> None:
         nonlocal row
         for column, cell in enumerate(cells):
             if isinstance(cell, bool):
@@ -266,7 +260,7 @@ def _parquet(
         [field.with_name(name) for field, name in zip(fields, original, strict=True)]
         + [pyarrow.field(name, kind) for name, kind in zip(added, kinds, strict=True)]
     )
-    waiting: list[list[Any]] = []
+    waiting: list[list[object]] = []
     characters = 0
 
     def flush(file: pyarrow.parquet.ParquetWriter) -> None:
@@ -279,11 +273,11 @@ def _parquet(
 
     with pyarrow.parquet.ParquetWriter(path, whole, compression="zstd") as file:
 
-        def write(names: Sequence[str], cells: Sequence[Any], results: Sequence[Any]) -> None:
+        def write(names: Sequence[str], cells: Sequence[object], results: Sequence[object]) -> None:
             nonlocal characters
-            own = list(cells) if schema is not None else [_cell(cell) for cell in cells]
-            waiting.append([*own, *results])
-            characters += sum(len(cell) for cell in own if isinstance(cell, str))
+            values = list(cells) if schema is not None else [_cell(cell) for cell in cells]
+            waiting.append([*values, *results])
+            characters += sum(len(value) for value in values if isinstance(value, str))
             if len(waiting) >= BUFFERED_ROWS or characters >= BUFFERED_CHARACTERS:
                 flush(file)
 
@@ -292,7 +286,7 @@ def _parquet(
             flush(file)
 
 
-def _array(values: list[Any], kind: pyarrow.DataType) -> pyarrow.Array:
+def _array(values: list[object], kind: pyarrow.DataType) -> pyarrow.Array:
     import pyarrow
 
     if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):

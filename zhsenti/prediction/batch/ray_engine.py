@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PIECE_ROWS = 2048  # of a shard, about: small enough to keep all actors busy and to lose little, and few files
 Block = dict[str, Any]  # one row of Ray's: columns of one value each, in numpy arrays where they come in
-Fault = dict[str, Any]  # JSON
 
 
 def score(
@@ -134,7 +133,7 @@ class _Score:
 # ── faults cross the cluster as data: a message, not a traceback ──────────────────────────────────────────────────
 
 
-def _fault(error: ZhsentiError | OSError) -> Fault:
+def _fault(error: ZhsentiError | OSError) -> Json:
     if isinstance(error, OSError):
         return {"fault": "OSError", "args": [error.errno or 0, error.strerror or str(error), error.filename]}
     parts = {"expected": error.expected, "found": error.found, "todo": error.todo}

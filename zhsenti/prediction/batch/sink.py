@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zhsenti.core.console import duration, say
 from zhsenti.data.faults import Faults, where
@@ -69,17 +68,17 @@ class Sink:
         if result.scores is None:
             error = f"{where(row.number, row.line)}{result.error}" if row.error else result.error
             label, confidence = None, 0.0
-            added: list[Any] = [*[None] * (3 + len(labels)), error]
+            added: list[object] = [*[None] * (3 + len(labels)), error]
         else:
             best = max(range(len(result.scores)), key=result.scores.__getitem__)
             label, confidence = labels[best], result.scores[best]
             added = [label, confidence, *result.scores, result.truncated, None]
-        names, own = cells(row, self._output.own_keys)
-        self._output.write(names, own, added)
+        names, values = cells(row, self._output.own_keys)
+        self._output.write(names, values, added)
         unsure = label is None or confidence < (self._config.min_confidence or 0.0)
         if self._review and unsure:
-            names, own = cells(row, self._review.own_keys)
-            self._review.write(names, own, added)
+            names, values = cells(row, self._review.own_keys)
+            self._review.write(names, values, added)
         self._summary.add(path, row, result, label, confidence)
         self._summary.review += bool(self._review) and unsure
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zhsenti.core.console import say
 from zhsenti.core.errors import DataError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from zhsenti.task import SentimentTask
 
-# From a row to names and cells: of all columns, or (own) of those that a JSON object has.
-Cells = Callable[[Row, bool], tuple[Sequence[str], list[Any]]]
+# From a row to names and cells: of all columns, or (True) of the keys that a JSON object has itself.
+Cells = Callable[[Row, bool], tuple[Sequence[str], list[object]]]
 EXCEL = (".xls", ".xlsx")
 BY_LINE = (".csv", ".tsv", ".jsonl")  # how many rows they have is not known before their end
 
@@ -162,9 +162,9 @@ class Table:
         if len(set(order)) < len(order):
             order = list(range(len(order)))  # doubles among the names: every file has them in the same order
 
-        def of(row: Row, own: bool) -> tuple[Sequence[str], list[Any]]:
+        def of(row: Row, own_keys: bool) -> tuple[Sequence[str], list[object]]:
             if isinstance(row.values, dict):
-                if own:
+                if own_keys:
                     return list(row.values), list(row.values.values())
                 if not row.values.keys() <= self._known:
                     self.left_out.update(row.values.keys() - self._known)
@@ -232,10 +232,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     return known.st_size, known.st_mtime_ns
 
 
-def _as_seen(value: Any) -> Any:
+def _as_seen(value: object) -> object:
     """Excel holds every number as a float: 12.0 is 12 to whoever typed it."""
-    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
-    return int(value) if whole else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return value
 
 
 def _is_json(source: Source) -> bool:
