@@ -9,7 +9,8 @@ import pytest
 
 from tests.serving.running import SlowPredictor, error_of
 from tests.waiting import until
-from zhsenti.serving.batcher import WARM_UP, costs
+from zhsenti.serving.batcher import WARM_UP
+from zhsenti.serving.tickets import costs
 from zhsenti.task import SentimentTask
 
 

@@ -27,7 +27,7 @@ EXAMPLES = ("zhsenti doctor", "zhsenti doctor --offline", "zhsenti doctor --json
 class DoctorConfig:
     """``zhsenti doctor``."""
 
-    offline: bool = option(False, "不查网络（各源能否连上）")
+    offline: bool = option(False, "不查网络（各源能否连上）", group="怎么检查")
     json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
 
 

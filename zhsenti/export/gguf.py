@@ -48,6 +48,7 @@ class Gguf(Format):
     takes_text = True
 
     def refuse(self, manifest: Manifest, method: type[Method]) -> None:
+        """Also methods that do not score with the language-model head."""
         super().refuse(manifest, method)
         if not method.has_lm_head:
             able = "、".join(other.title for other in map(METHODS.load, METHODS) if other.has_lm_head)
@@ -58,6 +59,7 @@ class Gguf(Format):
             )
 
     def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        """Both files, tensor by tensor."""
         from gguf import GGUFWriter
 
         config: Any = network.config

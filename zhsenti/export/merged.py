@@ -24,6 +24,7 @@ class Merged(Format):
     takes_text = True
 
     def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        """The network as ``Method.export`` gives it, rounded in place."""
         import torch
         from transformers import AutoTokenizer
 

@@ -39,9 +39,11 @@ class Onnx(Format):
     libraries = ("onnx", "onnxscript", "onnxruntime")
 
     def refuse_loaded(self, method: Method, network: nn.Module) -> None:
+        """See ``check_reads``."""
         check_reads(self.name, method, network)
 
     def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        """The graph, traced at two rows of eight tokens and open in both."""
         import onnx
         import torch
 
@@ -62,6 +64,7 @@ class Onnx(Format):
         onnx.checker.check_model(str(folder / MODEL))
 
     def load(self, method: Method, folder: Path) -> Reloaded:
+        """By onnxruntime on the CPU."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(folder / MODEL, providers=["CPUExecutionProvider"])

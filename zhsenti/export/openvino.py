@@ -54,6 +54,7 @@ class OpenVino(Format):
     libraries = ("onnx", "onnxscript", "openvino")
 
     def refuse_loaded(self, method: Method, network: nn.Module) -> None:
+        """See ``check_reads``."""
         check_reads(self.name, method, network)
 
     def room(self, dtype: str) -> float:
@@ -61,6 +62,7 @@ class OpenVino(Format):
         return BYTES[dtype] + BYTES["fp32"]
 
     def write(self, method: Method, network: PreTrainedModel, folder: Path, dtype: str) -> None:
+        """The ONNX graph, converted; it is removed again."""
         openvino = _openvino()
         graph = folder / "onnx"
         graph.mkdir()
@@ -71,6 +73,7 @@ class OpenVino(Format):
         shutil.rmtree(graph)
 
     def load(self, method: Method, folder: Path) -> Reloaded:
+        """By OpenVINO on the CPU, in the precision that it chooses there."""
         openvino = _openvino()
         model = openvino.Core().compile_model(folder / MODEL, "CPU")
         computes = model.get_property("INFERENCE_PRECISION_HINT").to_string()

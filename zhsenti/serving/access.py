@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import re
-import sys
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zhsenti.serving.batcher import log_failure
+from zhsenti.serving.log import log, log_failure
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.schema import ServiceError
 
-log = logging.getLogger("zhsenti.serving")
 ROUTES = ("/", "/v1/predict", "/v1/models", "/livez", "/readyz", "/metrics", "/openapi.json")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 HEADERS = {
@@ -43,7 +38,7 @@ class Exchange:
 
     request_id: str
     status: int = 0
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
 
 
 def exchange(scope: Scope) -> Exchange:
@@ -114,24 +109,3 @@ async def send_error(scope: Scope, send: Send, error: ServiceError, *, more_body
     start = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": start})
     await send({"type": "http.response.body", "body": body, "more_body": more_body})
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, event, and the record's ``fields``.
-
-    Of other libraries' records only the library is named: their messages may hold what a client sent.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        event = record.getMessage() if record.name == log.name else f"library:{record.name}"
-        values = {"time": when, "level": record.levelname.lower(), "event": event}
-        return json.dumps({**values, **getattr(record, "fields", {})}, ensure_ascii=False)
-
-
-def log_as_json() -> None:
-    """All of the process's log records as JSON lines on stderr; libraries' from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    log.setLevel(logging.INFO)

@@ -19,7 +19,7 @@ from zhsenti import __version__
 from zhsenti.artifact import WEIGHTS
 from zhsenti.prediction.explain import MAX_CLAUSES, MAX_WORDS, Explanation, explain
 from zhsenti.serving.access import Access, exchange
-from zhsenti.serving.batcher import Batcher, Predictor, Ticket, costs
+from zhsenti.serving.batcher import Batcher, Capacity
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate, Limits
 from zhsenti.serving.metrics import Metrics
@@ -37,6 +37,7 @@ from zhsenti.serving.schema import (
     parse_request,
     request_schema,
 )
+from zhsenti.serving.tickets import Predictor, Ticket, costs
 
 if TYPE_CHECKING:
     from zhsenti.prediction.predictor import Prediction
@@ -77,11 +78,13 @@ def create_app(models: Mapping[str, Predictor], config: ServeConfig, gate: Gate,
     batcher = Batcher(
         models,
         metrics,
-        max_requests=config.max_queue_requests,
-        max_tokens=config.max_queue_tokens,
-        batch_tokens=batch_tokens,
-        wait_s=config.batch_wait_ms / 1000,
-        timeout_s=config.timeout_s,
+        Capacity(
+            max_requests=config.max_queue_requests,
+            max_tokens=config.max_queue_tokens,
+            batch_tokens=batch_tokens,
+            wait_s=config.batch_wait_ms / 1000,
+            timeout_s=config.timeout_s,
+        ),
     )
 
     @asynccontextmanager

@@ -1,93 +1,47 @@
 """Requests in, batches for the model out: one bounded queue, one worker thread, off the event loop.
 
-A request is admitted (or refused at once) by what it will cost at most, in tokens, before anything is tokenised. Its
-ticket stays at its place in the line until it is answered, given up or out of time. A batch is of one model, that of
-the oldest waiting text, and takes waiting texts in order of their requests' arrival.
+A batch is of one model, that of the oldest waiting text, and takes waiting texts in order of their requests' arrival.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, cast
 
+from zhsenti.serving.log import log_failure
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.schema import ServiceError
-from zhsenti.task import SentimentTask
+from zhsenti.serving.tickets import Item, Predictor, Rate, Ticket, costs
 
 if TYPE_CHECKING:
-    from zhsenti.artifact import Manifest
     from zhsenti.prediction.predictor import Prediction
 
-log = logging.getLogger("zhsenti.serving")
-CHARACTERS_READ_PER_TOKEN = 256  # reading a text that will be cut costs time and memory too, though no forward pass
 WARM_UP = "房间干净，服务热情，下次还会住。"
 
 
-class Predictor(Protocol):
-    """What is served: a ``SentimentPredictor``, or something with the same surface."""
-
-    task: SentimentTask
-    manifest: Manifest | None
-
-    @property
-    def method_name(self) -> str:
-        """Its method's name, for the list of models."""
-
-    def predict_batch(self, texts: Sequence[str], aspects: Sequence[str] | None = None, /) -> Sequence[Prediction]:
-        """One result a text, in order."""
-
-
-def costs(task: SentimentTask, texts: Sequence[str], aspects: Sequence[str] | None = None) -> list[int]:
-    """Tokens that scoring each text takes, at most in all but odd cases, without tokenising it."""
-    template, slots = len(task.template), task.template.count("{aspect}")
-    pairs = zip(texts, aspects or [""] * len(texts), strict=True)
-    lengths = [len(text) + slots * len(aspect) for text, aspect in pairs]
-    return [min(template + length, task.max_length) + length // CHARACTERS_READ_PER_TOKEN for length in lengths]
-
-
-@dataclass
-class _Item:
-    text: str
-    aspect: str | None
-    tokens: int
-    index: int  # among the texts of its call
-
-
-class Ticket:
-    """One request's place in the line.
+@dataclass(frozen=True)
+class Capacity:
+    """What a line holds, and for how long.
 
     Attributes:
-        model: Name of the model that it asks.
-        reserved: Tokens that it may still ask for or have computed.
-        deadline: When it has waited long enough, on the monotonic clock.
-        waiting: Texts that are not computed yet.
-        since: When they began to wait.
-        results: Of the texts of the last call, None where there is none yet.
-        missing: How many there are not yet.
-        future: Of the last call.
+        max_requests: How many requests may be admitted and unanswered.
+        max_tokens: How many tokens these may have together.
+        batch_tokens: What one batch takes.
+        wait_s: How long a text waits for others to fill a batch.
+        timeout_s: How long a request may wait in all.
     """
 
-    def __init__(self, model: str, reserved: int, deadline: float) -> None:
-        self.model, self.reserved, self.deadline = model, reserved, deadline
-        self.waiting: deque[_Item] = deque()
-        self.since = 0.0
-        self.results: list[Any] = []
-        self.missing = 0
-        self.future: Future[list[Prediction]] | None = None
-
-    def fail(self, error: ServiceError) -> None:
-        """What has not been answered will not be: its waiter gets ``error``."""
-        self.waiting.clear()
-        if self.future and not self.future.done():
-            self.future.set_exception(error)
+    max_requests: int
+    max_tokens: int
+    batch_tokens: int
+    wait_s: float
+    timeout_s: float
 
 
 class Batcher:
@@ -102,31 +56,20 @@ class Batcher:
         self,
         predictors: Mapping[str, Predictor],
         metrics: Metrics,
-        *,
-        max_requests: int,
-        max_tokens: int,
-        batch_tokens: int,
-        wait_s: float,
-        timeout_s: float,
+        capacity: Capacity,
     ) -> None:
         """A line without a worker yet.
 
         Args:
             predictors: Models by name.
             metrics: Where lengths and times are counted.
-            max_requests: How many may be admitted and unanswered.
-            max_tokens: How many tokens these may have together.
-            batch_tokens: What one batch takes.
-            wait_s: How long a text waits for others to fill a batch.
-            timeout_s: How long a request may wait in all.
+            capacity: What the line holds, and for how long.
         """
-        self.predictors, self.metrics = predictors, metrics
-        self.max_requests, self.max_tokens, self.batch_tokens = max_requests, max_tokens, batch_tokens
-        self.wait_s, self.timeout_s = wait_s, timeout_s
+        self.predictors, self.metrics, self.capacity = predictors, metrics, capacity
         self._changed = threading.Condition()
         self._line: dict[Ticket, None] = {}  # in order of arrival
         self._tokens = 0
-        self._rate = _Rate()
+        self._rate = Rate()
         self._stopped = False
         self._worker = threading.Thread(target=self._work, name="zhsenti-model", daemon=True)
         self.is_warm = False
@@ -167,7 +110,7 @@ class Batcher:
         """
         with self._changed:
             self._refuse(tokens)
-            ticket = Ticket(model, tokens, time.monotonic() + self.timeout_s)
+            ticket = Ticket(model, tokens, time.monotonic() + self.capacity.timeout_s)
             self._line[ticket] = None
             self._tokens += tokens
         try:
@@ -180,20 +123,21 @@ class Batcher:
                 ticket.fail(ServiceError(499, "client_gone", "客户端已断开"))
 
     def _refuse(self, tokens: int) -> None:
-        if tokens > self.max_tokens:
+        if tokens > self.capacity.max_tokens:
             raise ServiceError(
                 413,
                 "too_long",
-                f"这个请求约 {tokens:,} 个 token，队列最多 {self.max_tokens:,} 个："
+                f"这个请求约 {tokens:,} 个 token，队列最多 {self.capacity.max_tokens:,} 个："
                 "分成几个请求，不要 explain，或在服务端加大 --max_queue_tokens",
             )
         wait = self._rate.seconds(self._tokens)
-        over = self._tokens + tokens - self.max_tokens
-        if len(self._line) >= self.max_requests or over > 0:
+        over = self._tokens + tokens - self.capacity.max_tokens
+        if len(self._line) >= self.capacity.max_requests or over > 0:
             first = next(iter(self._line))
             raise _busy("queue_full", "排队的请求已满，请稍后再试", self._rate.seconds(max(over, first.reserved)))
-        if wait > self.timeout_s:
-            raise _busy("too_slow", f"预计要等 {wait:.0f} 秒，超过 {self.timeout_s:g} 秒", wait - self.timeout_s)
+        timeout_s = self.capacity.timeout_s
+        if wait > timeout_s:
+            raise _busy("too_slow", f"预计要等 {wait:.0f} 秒，超过 {timeout_s:g} 秒", wait - timeout_s)
 
     def submit(
         self, ticket: Ticket, texts: Sequence[str], aspects: Sequence[str] | None = None
@@ -206,7 +150,7 @@ class Batcher:
         """
         tokens = costs(self.predictors[ticket.model].task, texts, aspects)
         given: Sequence[str | None] = aspects or [None] * len(texts)
-        items = [_Item(*row) for row in zip(texts, given, tokens, range(len(texts)), strict=True)]
+        items = [Item(*row) for row in zip(texts, given, tokens, range(len(texts)), strict=True)]
         future: Future[list[Prediction]] = Future()
         with self._changed:
             ticket.future = future
@@ -236,20 +180,21 @@ class Batcher:
         while batch := self._next():
             self._compute(batch)
 
-    def _next(self) -> list[tuple[Ticket, _Item]]:
+    def _next(self) -> list[tuple[Ticket, Item]]:
         """The next batch, when it is full or its oldest text has waited long enough. Empty when stopped."""
+        capacity = self.capacity
         with self._changed:
             while not self._stopped:
                 now = time.monotonic()
                 for ticket in self._line:
                     if ticket.waiting and ticket.deadline < now:
-                        ticket.fail(ServiceError(504, "timeout", f"等了 {self.timeout_s:g} 秒还没有轮到"))
+                        ticket.fail(ServiceError(504, "timeout", f"等了 {capacity.timeout_s:g} 秒还没有轮到"))
                 waiting = [ticket for ticket in self._line if ticket.waiting]
                 chosen = self._choose(waiting)
                 tokens = sum(item.tokens for _, item in chosen)
                 if not chosen:
                     self._changed.wait()
-                elif tokens < self.batch_tokens and (left := waiting[0].since + self.wait_s - now) > 0:
+                elif tokens < capacity.batch_tokens and (left := waiting[0].since + capacity.wait_s - now) > 0:
                     self._changed.wait(left)
                 else:
                     for ticket, _ in chosen:
@@ -260,9 +205,9 @@ class Batcher:
                     return chosen
         return []
 
-    def _choose(self, waiting: list[Ticket]) -> list[tuple[Ticket, _Item]]:
-        chosen: list[tuple[Ticket, _Item]] = []
-        room = self.batch_tokens
+    def _choose(self, waiting: list[Ticket]) -> list[tuple[Ticket, Item]]:
+        chosen: list[tuple[Ticket, Item]] = []
+        room = self.capacity.batch_tokens
         for ticket in waiting:
             for item in ticket.waiting if ticket.model == waiting[0].model else ():
                 if room <= 0 or (chosen and item.tokens > room):
@@ -271,7 +216,7 @@ class Batcher:
                 room -= item.tokens
         return chosen
 
-    def _compute(self, batch: list[tuple[Ticket, _Item]]) -> None:
+    def _compute(self, batch: list[tuple[Ticket, Item]]) -> None:
         """Predict a batch. Where the model fails, every request is tried by itself: one that cannot be answered takes
         no other one along.
         """
@@ -297,7 +242,7 @@ class Batcher:
             self.metrics.predictions.labels(model, result.label).inc()
         self._deliver(batch, results)
 
-    def _deliver(self, batch: list[tuple[Ticket, _Item]], results: Sequence[Prediction]) -> None:
+    def _deliver(self, batch: list[tuple[Ticket, Item]], results: Sequence[Prediction]) -> None:
         with self._changed:
             for (ticket, item), result in zip(batch, results, strict=True):
                 if ticket not in self._line or ticket.future is None or ticket.future.done():
@@ -308,40 +253,9 @@ class Batcher:
                 ticket.results[item.index] = result
                 ticket.missing -= 1
                 if not ticket.missing:
-                    ticket.future.set_result(ticket.results)
-
-
-class _Rate:
-    """Tokens a second over the last batches, the latest counting most."""
-
-    KEEP = 0.8
-
-    def __init__(self) -> None:
-        self.tokens = self.time = 0.0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        self.tokens = self.KEEP * self.tokens + tokens
-        self.time = self.KEEP * self.time + seconds
-
-    def seconds(self, tokens: int) -> float:
-        return tokens * self.time / self.tokens if self.tokens else 0.0
+                    ticket.future.set_result(cast("list[Prediction]", ticket.results))
 
 
 def _busy(code: str, message: str, seconds: float) -> ServiceError:
     again = str(min(max(math.ceil(seconds), 1), 3600))
     return ServiceError(429, code, message, headers={"Retry-After": again})
-
-
-def log_failure(event: str, error: BaseException, **fields: Any) -> None:
-    """Log the kind of ``error`` and where it arose, without its words: they may quote a review.
-
-    Args:
-        event: What failed, for programs.
-        error: Why.
-        fields: More for the log line.
-    """
-    places, step = [], error.__traceback__
-    while step:
-        places.append(f"{step.tb_frame.f_code.co_filename}:{step.tb_lineno}")
-        step = step.tb_next
-    log.error(event, extra={"fields": {"error": type(error).__name__, "at": places[-8:], **fields}})

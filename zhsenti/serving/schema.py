@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -84,7 +84,7 @@ class PredictRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_null(cls, values: Any) -> Any:
+    def _no_null(cls, values: object) -> object:
         if isinstance(values, dict) and any(value is None for value in values.values()):
             raise ValueError("有的字段是 null：不用的字段请省去")
         return values
@@ -197,11 +197,11 @@ class _NotStrict(ValueError):
     pass
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise _NotStrict("有 NaN 或 Infinity")
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise _NotStrict("有重复的键")

@@ -14,9 +14,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zhsenti.core.errors import ModelError, first_line
-from zhsenti.serving.access import log, log_as_json
 from zhsenti.serving.app import Service
 from zhsenti.serving.config import ServeConfig
+from zhsenti.serving.log import log, log_as_json
 
 KEEP_ALIVE_S = 15
 HEAD_S = 30.0  # a request's head that takes longer is a slow-loris: the connection is closed
