@@ -183,7 +183,7 @@ def run(workplace, tiny_model, review_csv):
 
 @pytest.mark.parametrize("command", [c for c in PROMISED if c.startswith("python")], ids=lambda c: c[7:60])
 def test_promised_python_command(command, run, workplace):
-    """In the README's order: training comes before what reads its adapter, here or in the process that had it."""
+    """In the README's order: training comes before what reads its adapter, wherever the start was run."""
     needs_adapter = "--model_path" in command or "--resume_from_checkpoint" in command
     if needs_adapter and not (workplace / "experiments" / "label_scoring" / "lora_adapter").exists():
         run("python scripts/train_label_scoring.py")
