@@ -44,7 +44,9 @@ def suite(tmp_path):
 
     def run(ci: str) -> subprocess.CompletedProcess[str]:
         own = {"CI": ci, "PYTHONPATH": str(ROOT), "ZHSENTI_TEST_NOTES": str(tmp_path / "notes")}
-        command = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "--strict-markers"]
+        own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of libraries take seconds
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--strict-markers"]
+        command += ["-p", "xdist", "-n", "2"]
         return subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True)
 
     return run
