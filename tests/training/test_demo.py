@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from zhsenti.core.flags import parse
-from zhsenti.evaluation.config import FullEvalConfig
-from zhsenti.prediction.config import InferenceConfig
+from zhsenti.evaluation.config import EvalConfig
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.training.config import TrainConfig
 
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
-CONFIGS = {"train": TrainConfig, "evaluate": FullEvalConfig, "predict": InferenceConfig}
+CONFIGS = {"train": TrainConfig, "evaluate": EvalConfig, "predict": PredictConfig}
 
 
 @pytest.fixture
