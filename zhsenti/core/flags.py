@@ -84,7 +84,7 @@ def parse(
 
 
 def program() -> str:
-    """How the running command was called, as it can be typed: ``zhsenti audit``, or ``python scripts/train.py``."""
+    """How the running command was called, as it can be typed: ``zhsenti audit``, or ``python scripts/inference.py``."""
     called = Path(sys.argv[0])
     if called.stem == "zhsenti" or called.parts[-2:] == ("zhsenti", "__main__.py"):
         return " ".join(["zhsenti", *(word for word in sys.argv[1:2] if not word.startswith("-"))])

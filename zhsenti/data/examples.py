@@ -67,7 +67,11 @@ def read_examples(
 def _report(
     faults: Faults, unknown: list[str], usable: int, config: DataConfig, task: SentimentTask, *, lines: bool
 ) -> str:
-    """What was left out (Chinese). Raises DataError where nothing may be left out, or nothing is left."""
+    """What was left out (Chinese).
+
+    Raises:
+        DataError: Nothing may be left out, or nothing is left.
+    """
     if config.on_error == "skip" and usable:
         return f"{faults.path.name}：跳过 {len(faults)} 行，共 {len(faults) + usable} 行：{faults.with_places(lines)}"
     expected = details = ""

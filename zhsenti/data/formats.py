@@ -113,12 +113,22 @@ def _encoding_note(path: Path, encoding: Encoding) -> str:
 
 
 def read_csv(path: Path) -> Content:
-    """Rows of comma-separated values. Raises what ``delimited`` does, and OSError."""
+    """Rows of comma-separated values.
+
+    Raises:
+        DataError: As ``delimited``.
+        OSError: The file cannot be read.
+    """
     return _delimited(path, "csv")
 
 
 def read_tsv(path: Path) -> Content:
-    """Rows of tab-separated values. Raises what ``delimited`` does, and OSError."""
+    """Rows of tab-separated values.
+
+    Raises:
+        DataError: As ``delimited``.
+        OSError: The file cannot be read.
+    """
     return _delimited(path, "tsv")
 
 

@@ -105,7 +105,7 @@ class Reach:
 
 
 def ask(source: Source) -> Answer:
-    """One small anonymous request. Raises nothing: what goes wrong is the answer."""
+    """One small anonymous request; what goes wrong is the answer, and no error."""
     if not _is_http(source.address):
         return Answer("不是 http:// 或 https:// 开头的地址")
     start = time.perf_counter()

@@ -33,7 +33,11 @@ EXAMPLES = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command. Raises ZhsentiError for a user's mistake."""
+    """Run the command.
+
+    Raises:
+        ZhsentiError: A user's mistake.
+    """
     config, _ = parse(PredictConfig, argv, "用训练好的适配器预测中文情感", examples=EXAMPLES)
     _check(config)
     from zhsenti.artifact import open_artifact
@@ -70,7 +74,11 @@ def model_identity(manifest: Manifest, config: PredictConfig) -> dict[str, Any]:
 
 
 def answer(predictor: SentimentPredictor, config: PredictConfig, text: str) -> None:
-    """Predict one text and print the result, explained if ``config`` says so. Raises DataError for a bad text."""
+    """Predict one text and print the result, explained if ``config`` says so.
+
+    Raises:
+        DataError: No door takes this text.
+    """
     result, explanation = predictor.predict(text, config.aspect), None
     if config.explain:
         from zhsenti.prediction.explain import explain

@@ -141,7 +141,11 @@ def _fault(error: ZhsentiError | OSError) -> Json:
 
 
 def _shard(answer: Json) -> Shard:
-    """The shard that ``answer`` tells of. Raises what a fault stands for."""
+    """The shard that ``answer`` tells of.
+
+    Raises:
+        ZhsentiError, OSError: What a fault stands for.
+    """
     if "fault" not in answer:
         return Shard(**answer)
     if answer["fault"] == "OSError":

@@ -128,7 +128,11 @@ class Table:
             yield open_rows(path)
 
     def columns(self, source: Source) -> Columns:
-        """Where rows of ``source`` hold what is asked. Raises DataError where it lacks a column."""
+        """Where rows of ``source`` hold what is asked.
+
+        Raises:
+            DataError: It lacks a column.
+        """
         return find_columns(source, self.text, self.aspect, self.constant)
 
     def lacks(self, rows: Sequence[Row], *, tabular: bool) -> bool:
@@ -147,7 +151,11 @@ class Table:
         return False
 
     def read_every_key(self) -> None:
-        """Go through all .jsonl inputs for their keys. Raises DataError where there are absurdly many."""
+        """Go through all .jsonl inputs for their keys.
+
+        Raises:
+            DataError: There are absurdly many.
+        """
         before = self.added
         self._set_names(common_columns(self.files, [column_names(open_rows(path), True) for path in self.files]))
         if self.added != before:
