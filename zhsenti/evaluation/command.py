@@ -162,7 +162,7 @@ def check_base(manifest: Manifest, config: EvalConfig) -> None:
     Raises:
         ArtifactError: It is not there.
     """
-    from zhsenti.prediction.predictor import find_base
+    from zhsenti.prediction.bases import find_base
 
     find_base(manifest, config.model_name)
 

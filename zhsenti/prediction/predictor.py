@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from zhsenti.artifact import Artifact, Manifest, open_artifact
-from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
+from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.data.text import text_fault
 from zhsenti.methods import ZERO_SHOT, get_method
 from zhsenti.methods.base import Scorer
@@ -23,6 +23,7 @@ from zhsenti.models.decoder import is_known
 from zhsenti.models.int8 import Int8
 from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import ResolvedModel, resolve_model
+from zhsenti.prediction.bases import find_base, usable_precision
 from zhsenti.prediction.close_calls import PROBE, close_call, near
 from zhsenti.prediction.temperature import scale
 from zhsenti.task import SentimentTask
@@ -132,7 +133,7 @@ class SentimentPredictor:
         artifact = folder if isinstance(folder, Artifact) else open_artifact(folder)
         manifest = artifact.manifest
         base = find_base(manifest, model_name)
-        chosen = _usable(manifest.base.get("precision", "auto") if precision == "auto" else precision)
+        chosen = usable_precision(manifest.base.get("precision", "auto") if precision == "auto" else precision)
         use_qlora = bool(manifest.base.get("use_qlora"))
         if chosen.name == "int8" and use_qlora:
             raise ConfigError("适配器在 4 比特基座上训练，不能再用 int8", todo="去掉 --precision int8。")
@@ -273,33 +274,3 @@ class SentimentPredictor:
             scores[rows[batch]] = self._scorer(trie)["logits"].float().cpu().numpy()
             if progress:
                 progress(len(batch))
-
-
-def find_base(manifest: Manifest, model_name: str | None) -> ResolvedModel:
-    """The base the adapter was trained on.
-
-    Raises:
-        ArtifactError: It is not found, or what is found is another one: LoRA weights mean nothing elsewhere.
-    """
-    trained = manifest.base
-    try:
-        model = resolve_model(model_name or trained["model_id"])
-    except ModelError as error:
-        raise ArtifactError(
-            f"找不到适配器的基座模型 {trained['model_id']}",
-            found=error.problem,
-            todo="用 --model_name 指出基座所在的文件夹，或先让它能被下载。",
-        ) from error
-    if model.revision != trained["revision"]:
-        raise ArtifactError(
-            "基座与训练时的不是同一个",
-            expected=f"{trained['model_id']}，版本 {trained['revision'][:16]}",
-            found=f"{model.model_id}，版本 {model.revision[:16]}",
-            todo="用训练时的基座，或重新训练。",
-        )
-    return model
-
-
-def _usable(name: str) -> Precision:
-    """Training's precision where this machine has it; a GPU-trained fp16 adapter on a CPU runs in the CPU's best."""
-    return pick_precision("auto" if name == "fp16" and not torch.cuda.is_available() else name)
