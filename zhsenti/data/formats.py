@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from zhsenti.core.errors import DataError
-from zhsenti.data.delimited import CsvRecords, TsvRecords
+from zhsenti.data.delimited import CsvRecords, Record, TsvRecords
 from zhsenti.data.encoding import Encoding
 from zhsenti.data.lines import Line, read_lines, survey
 from zhsenti.data.sniff import check_whole
@@ -155,7 +155,7 @@ def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Conten
         DataError: The header cannot be read.
     """
     source = CsvRecords(lines) if kind == "csv" else TsvRecords(lines)
-    records = (r for r in source if r.error or not (not r.cells or (len(r.cells) == 1 and not r.cells[0].strip())))
+    records = (record for record in source if record.error or not _is_blank_line(record))
     header = next(records, None)
     if header and header.error:
         raise DataError(f"{path} 的表头（第 {header.line} 行）读不了", found=header.error, todo="另存为 UTF-8 文本。")
@@ -171,6 +171,10 @@ def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Conten
             yield Row(number, record.line, [] if error else record.cells, error)
 
     return Content(columns, rows(), most)
+
+
+def _is_blank_line(record: Record) -> bool:
+    return not record.cells or (len(record.cells) == 1 and not record.cells[0].strip())
 
 
 def read_jsonl(path: Path) -> Content:

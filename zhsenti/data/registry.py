@@ -14,9 +14,9 @@ class Dataset:
     """A data set with a name.
 
     Attributes:
-        load: ``(config, task) -> DatasetSplits``, with a ``DataConfig`` and a ``SentimentTask``. Raises DataError, and
-            says in its ``found`` why the data cannot be had. Counting, cleaning and hashing are done by whoever calls
-            it (``sources.load_dataset``).
+        load: ``(config, task) -> DatasetSplits``, with a ``DataConfig`` and a ``SentimentTask``; the splits' ``name``
+            is the one in the registry. Raises DataError, and says in its ``found`` why the data cannot be had. Rows
+            are counted, cleaned and hashed by ``sources.load_dataset``, which calls it.
         rows: How many rows each split has, by the name of its file in the cache; None where nothing is cached.
         slices: What an evaluation also groups its test rows by: a Chinese title, and a function from a text to the
             name of its group.
