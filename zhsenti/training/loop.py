@@ -143,8 +143,8 @@ class SentimentTrainer(SavingTrainer):
     def _passes(self, items: list[Encoded]) -> list[Pass]:
         """This process's forward passes over its share of ``items``.
 
-        With a sharded base all processes need as many: passes are cut first and shared then, and a process without a
-        review of its own in one takes one along that does not count.
+        With a sharded base every process has to make the same number of passes: they are cut first and shared then,
+        and a process that is left without a review in one computes another's, whose result does not count.
         """
         lengths = [len(item.ids) for item in items]
         if self.model.is_sharded:
@@ -212,7 +212,7 @@ class SentimentTrainer(SavingTrainer):
     # ── evaluation ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def get_eval_dataloader(self, eval_dataset: object = None) -> Any:
-        """None: passes are cut when their time comes."""
+        """None: ``evaluation_loop`` cuts the dev rows into passes itself, by the memory that there is then."""
         return None
 
     def evaluation_loop(self, dataloader: object, *args: object, **kwargs: object) -> EvalLoopOutput:
