@@ -14,10 +14,11 @@ from pathlib import Path
 
 from zhsenti.core.errors import DataError
 from zhsenti.data.formats import Content, Row, delimited, json_lines
-from zhsenti.data.lines import UTF8, pipe_lines
+from zhsenti.data.lines import pipe_lines
 from zhsenti.data.read import TEXT_NAMES, Source
 
 AHEAD, AHEAD_CHARACTERS = 2048, 4_000_000  # of a pipe that wait for the model: rows, and their text
+ENDLESS = sys.maxsize  # rows of a stream: nobody knows how many will come
 KINDS = {"jsonl": "每行一个 JSON 对象", "text": "每行一条评论", "csv": "CSV", "tsv": "TSV"}
 
 
@@ -57,13 +58,13 @@ def open_stdin(stream: io.BufferedReader, kind: str, text_column: str | None) ->
         kind = _kind(beginning.partition(b"\n")[0].decode("utf-8", "replace").strip(), text_column)
     path, lines = Path(f"标准输入.{kind}"), pipe_lines(stream)
     if kind == "jsonl":
-        content = Content([], json_lines(lines), UTF8.lines)
+        content = Content([], json_lines(lines), ENDLESS)
     elif kind == "text":
         filled = (line for line in lines if line.error or line.text.strip())
         rows = (Row(n, line.number, [line.text.rstrip("\r\n")], line.error) for n, line in enumerate(filled, start=1))
-        content = Content(["text"], rows, UTF8.lines)
+        content = Content(["text"], rows, ENDLESS)
     else:
-        content = delimited(path, lines, kind, UTF8.lines)
+        content = delimited(path, lines, kind, ENDLESS)
     head = list(islice(content.rows, 1))
     if not head:
         raise DataError("标准输入里没有数据行", found="、".join(content.columns)[:200])
