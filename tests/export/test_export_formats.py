@@ -76,7 +76,7 @@ def test_a_missing_library_names_the_extra(form, library, export, monkeypatch, t
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == library else find(name, *a))
     done = export(format=form, model_path=tmp_path / "not even an adapter")
-    assert done.refused(f"没有 {library}\n", 'pip install -e ".[export]"')
+    assert done.refused(f"没有 {library}\n", 'pip install "zhsenti[export]"')
     assert not list(tmp_path.iterdir())
     assert export(format="merged").rc == 0  # which needs none of them
 

@@ -21,10 +21,10 @@ _STAGING = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{8}")
 def models() -> Iterator[Finding]:
     """Every model in the cache, and what was left there by downloads that did not end."""
     folder = cache_root() / "models"
-    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not found:
+    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folders:
         yield Finding("缓存（模型）", OK, "还没有；第一次用到时准备")
-    for path in found:
+    for path in folders:
         yield _left_over(path) if path.name.startswith(".") else _model(path)
 
 
@@ -93,10 +93,10 @@ def _busy(lock: Path) -> bool:
 def datasets() -> Iterator[Finding]:
     """Every data set in the cache, with its rows counted."""
     folder = cache_root() / "datasets"
-    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not found:
+    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folders:
         yield Finding("缓存（数据）", OK, "还没有；第一次用到时准备")
-    for path in found:
+    for path in folders:
         if path.name.startswith("."):
             yield Finding(f"缓存（{path.name}）", NOTICE, f"{gigabytes(_size(path))}，中断时留下的", _delete(path))
         else:

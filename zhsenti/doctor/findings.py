@@ -102,8 +102,8 @@ def clone_root() -> Path | None:
 
 def pip() -> str:
     """How to call the pip of this very interpreter."""
-    found = shutil.which("pip")
-    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    path = shutil.which("pip")
+    same = path is not None and Path(path).parent == Path(sys.executable).parent
     return "pip" if same else f"{shlex.quote(sys.executable)} -m pip"
 
 

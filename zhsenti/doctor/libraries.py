@@ -69,8 +69,8 @@ def _pins(root: Path) -> dict[str, str]:
     from packaging.utils import canonicalize_name
 
     lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = (re.fullmatch(r"([\w.-]+)==([^\s;#]+)", line.split("#")[0].strip()) for line in lines)
-    return {canonicalize_name(match[1]): match[2] for match in found if match}
+    matches = (re.fullmatch(r"([\w.-]+)==([^\s;#]+)", line.split("#")[0].strip()) for line in lines)
+    return {canonicalize_name(match[1]): match[2] for match in matches if match}
 
 
 def _closure(declared: Sequence[str]) -> dict[str, set[str]]:

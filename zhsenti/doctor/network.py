@@ -54,12 +54,12 @@ def sources() -> list[Source]:
     hub = _without_user(os.environ.get("HF_ENDPOINT", "")).rstrip("/") or HUB
     domain = os.environ.get("MODELSCOPE_DOMAIN", "")
     modelscope = os.environ.get("MODELSCOPE_ENDPOINT") or (f"https://{domain}" if domain else MODELSCOPE)
-    found = [
+    listed = [
         Source("HF_ENDPOINT" if hub != HUB else "Hugging Face", hub, path),
         Source("hf-mirror", MIRROR, path),
         Source("ModelScope", _without_user(modelscope).rstrip("/"), "/api/v1/models/Qwen/Qwen2.5-0.5B"),
     ]
-    return [source for index, source in enumerate(found) if index != 1 or hub != MIRROR]
+    return [source for index, source in enumerate(listed) if index != 1 or hub != MIRROR]
 
 
 def _without_user(address: str) -> str:
@@ -94,14 +94,14 @@ class Reach:
 
     def answers(self) -> list[tuple[Source, Answer]]:
         """Whatever came within ALL_SECONDS of the start; no answer is an answer too."""
-        found = []
+        answers = []
         for source, future in self._asked:
             try:
                 answer = future.result(timeout=max(0.0, self._deadline - time.monotonic()))
             except FutureTimeout:
                 answer = Answer(f"{ALL_SECONDS:.0f} 秒内没有回答")
-            found.append((source, answer))
-        return found
+            answers.append((source, answer))
+        return answers
 
 
 def ask(source: Source) -> Answer:

@@ -51,14 +51,14 @@ def probe(names: Sequence[str] = LIBRARIES, seconds: float = SECONDS) -> dict[st
     results: dict[str, Imported] = {}
     deadline = time.monotonic() + seconds
     while waiting := [name for name in names if name not in results]:
-        started, found, end = _run(waiting, deadline - time.monotonic())
-        results |= found
+        last, reported, end = _run(waiting, deadline - time.monotonic())
+        results |= reported
         if end is None:
             for name in waiting:
-                late = "还没有导入完" if name == started else "还没有轮到"
+                late = "还没有导入完" if name == last else "还没有轮到"
                 results.setdefault(name, Imported(error=f"{seconds:.0f} 秒后{late}"))
-        elif not found.keys() >= set(waiting):
-            results[started or waiting[0]] = Imported(error=_end(end))
+        elif not reported.keys() >= set(waiting):
+            results[last or waiting[0]] = Imported(error=_end(end))
     return results
 
 
@@ -81,14 +81,14 @@ def _run(names: Sequence[str], seconds: float) -> tuple[str | None, dict[str, Im
         child.kill()
         output, _ = child.communicate()
         end = None
-    started, found = None, {}
+    last, reported = None, {}
     for line in output.splitlines():
         with contextlib.suppress(ValueError):  # a line cut off by a crash
             entry = json.loads(line)
-            started = entry.pop("name")
+            last = entry.pop("name")
             if entry:
-                found[started] = Imported(**entry)
-    return started, found, end
+                reported[last] = Imported(**entry)
+    return last, reported, end
 
 
 def _environment() -> dict[str, str]:

@@ -70,7 +70,7 @@ class Format(ABC):
             raise ConfigError(
                 f"导出成 {self.name} 要另装几个库",
                 found=f"没有 {'、'.join(missing)}",
-                todo='pip install -e ".[export]"',
+                todo='pip install "zhsenti[export]"',
             )
 
     def pick_dtype(self, asked: str, trained: str) -> str:
