@@ -203,5 +203,5 @@ def _print_summary(form: Format, output: Path, parity: dict[str, Any]) -> None:
             f"  若把提示作为一整段文字发去：{whole['n']} 条（不含要截断的）中 "
             f"{whole['other_tokens']} 条的切词与 zhsenti 不同，标签相同的 {whole['agreement']:.2%}"
         )
-    print("  逐步说明：docs/export.md")
+    print("  逐步说明：源码里的 docs/export.md")
     print(f"下一步：{form.usage.format(folder=output)}")
