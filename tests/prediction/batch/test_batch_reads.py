@@ -79,6 +79,12 @@ def test_an_input_is_parsed_once(kind, output, tmp_path, counted):
     assert_read_once(counted, path)
 
 
+def test_an_input_named_from_its_folder_is_the_same_input(tmp_path, counted, monkeypatch):
+    monkeypatch.chdir(write_input(tmp_path, "csv").parent)
+    run("in.csv", "out.csv")
+    assert_read_once(counted, tmp_path / "in.csv")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_run_that_goes_on_parses_once_too(kind, tmp_path, counted, monkeypatch):
     path = write_input(tmp_path, kind)

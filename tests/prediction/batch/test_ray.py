@@ -63,14 +63,15 @@ class Dying(KeywordPredictor):
         return super().predict_batch(texts, aspects, progress=progress)
 
 
-def test_ray_equals_the_local_engine_also_when_an_actor_is_killed(inputs, tmp_path, cluster):
-    run(inputs, tmp_path / "local.csv")
+def test_ray_equals_the_local_engine_also_when_an_actor_is_killed(inputs, tmp_path, cluster, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the workers stand elsewhere
+    run(inputs.name, "local.csv")
     expected = (tmp_path / "local.csv").read_bytes()
     assert expected.count(b"\n") == 5701
     assert "文本是空的".encode() in expected, "no bad row, nothing shown"
     mark = tmp_path / "died"
     for name, load in (("whole", KeywordPredictor), ("killed", lambda: Dying(mark))):
-        run(inputs, tmp_path / f"{name}.csv", load, engine="ray", num_actors=2)
+        run(inputs.name, f"{name}.csv", load, engine="ray", num_actors=2)
         assert (tmp_path / f"{name}.csv").read_bytes() == expected, name
     assert mark.exists(), "nobody was killed"
 

@@ -84,8 +84,7 @@ def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load
     assert to.output is not None
     if to.output.suffix.lower() == ".xlsx":
         _check_fits_excel(table)
-    files = tuple(path.absolute() for path in table.files)  # Ray's workers stand in another folder
-    job = Job(files, table.text, table.aspect, table.constant, tuple(table.labels), model)
+    job = Job(tuple(table.files), table.text, table.aspect, table.constant, tuple(table.labels), model)
     with open_shards(job, to.output.absolute()) as work:
         remove_unfinished(to.output)
         if to.review and config.review_output is None:  # another one may be a second job's, too

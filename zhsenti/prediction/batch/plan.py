@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ class Job:
     """What is scored.
 
     Attributes:
-        files: The inputs in order.
+        files: The inputs in order, as the user named them.
         text_column: Name of the text column.
         aspect_column: Name of the aspect column, None where there is none.
         aspect: The aspect of all rows, None where a column holds it or the task has none.
         labels: The task's, in order.
         model: JSON; what decides the scores beside the rows.
+        home: The folder that names begin from; workers stand in another one.
     """
 
     files: tuple[Path, ...]
@@ -35,6 +36,7 @@ class Job:
     aspect: str | None
     labels: tuple[str, ...]
     model: Json
+    home: Path = field(default_factory=Path.cwd)
 
     def windows(self, file: int) -> Iterator[Window]:
         """All windows of input number ``file``, in order, read as they are asked for.
@@ -42,7 +44,7 @@ class Job:
         Raises:
             DataError: The input cannot be read.
         """
-        source = open_rows(self.files[file])
+        source = open_rows(self.home / self.files[file])
         columns = find_columns(source, self.text_column, self.aspect_column, self.aspect)
         start = 0
         for _, questions in windows_of_rows(source.rows, source, columns):
