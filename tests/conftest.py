@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from tests.not_run import (  # noqa: F401 (hooks of pytest, which looks for them
     pytest_runtest_makereport,
     pytest_terminal_summary,
 )
+from tests.preload import share_work
 from tests.tiny_models import make_tokenizer, save_adapter, save_model, train_adapter
 
 # ``make nightly``: ten tests, more than ten thousand cases.
@@ -25,17 +24,10 @@ settings.register_profile("nightly", max_examples=1500, deadline=None)
 os.environ.setdefault("WANDB_MODE", "disabled")  # a developer's login must not turn tests into uploads
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# What every training in this process would find out or do again is done once: a quarter of a tiny training.
-_HEAVY = ("torch", "transformers", "peft")
-
 
 def pytest_runtest_setup() -> None:
-    """Measure this machine once a process, and keep what the large libraries hold out of garbage collections."""
-    if (plan := sys.modules.get("zhsenti.training.plan")) and not hasattr(plan.gemm_flops, "cache_info"):
-        plan.gemm_flops = functools.cache(plan.gemm_flops)
-    if all(name in sys.modules for name in _HEAVY) and not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+    """Before every test, for it is tests that import the large libraries."""
+    share_work()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ from zhsenti.training.checkpoints import checkpoints, fault_of
 
 RESUME = ["--resume_from_checkpoint", "auto"]
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.doomed", "zhsenti.training.finish", "zhsenti.training.run", "peft"])
+CONTEXT.set_forkserver_preload(
+    ["tests.training.doomed", "zhsenti.training.finish", "zhsenti.training.run", "peft", "tests.preload"]
+)
 
 
 @dataclass
