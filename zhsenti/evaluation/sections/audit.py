@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zhsenti.audit.checks import CHECKS
 from zhsenti.audit.findings import FORMAT, Audit, Finding
 from zhsenti.audit.view import audit_view
 from zhsenti.core.console import say
@@ -33,7 +34,7 @@ class AuditSection(Section[Audit | None]):
         if not run.config.audit or sum(map(len, parts)) > MAX_AUDITED:
             return None
         rows = [[rows_sha256(row.cells for row in part), [row.row for row in part]] for part in parts]
-        key = json_sha256([FORMAT, rows, run.manifest.task.to_dict(), run.config.seed])
+        key = json_sha256([FORMAT, list(CHECKS), rows, run.manifest.task.to_dict(), run.config.seed])
         path = run.cache / f"audit-{key}.json"
         if path.is_file():
             try:
