@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhsenti.core.hashing import file_sha256
+from zhsenti.data.lines import survey
 from zhsenti.data.read import open_rows
 from zhsenti.prediction.batch import windows
 from zhsenti.prediction.batch.windows import Window, find_columns, windows_of_rows
@@ -60,12 +60,8 @@ class Job:
         return {
             "format": FORMAT,
             "window": [windows.WINDOW_ROWS, windows.WINDOW_CHARACTERS],
-            "inputs": [[path.name, path.stat().st_size, _sha256(path)] for path in self.files],
+            "inputs": [[path.name, path.stat().st_size, survey(path).sha256] for path in self.files],
             "model": self.model,
             "columns": [self.text_column, self.aspect_column, self.aspect],
             "labels": list(self.labels),
         }
-
-
-def _sha256(path: Path) -> str:
-    return file_sha256(path)
