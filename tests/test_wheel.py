@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -78,24 +79,25 @@ class Installed:
 
     def start(self, *words: object) -> subprocess.Popen[str]:
         command = [str(self.environment / "bin" / "zhsenti"), *map(str, words)]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, cwd=self.folder, env=self.variables, text=True, **streams)
 
-    def run(self, *words: object) -> str:
-        """What the command ``zhsenti …`` wrote, after a look that it ended well and knew of no checkout."""
+    def run(self, *words: object) -> tuple[str, str]:
+        """What the command ``zhsenti …`` wrote to stdout and to stderr; it ended well and knew of no checkout."""
         return self.end_of(self.start(*words))
 
-    def end_of(self, process: subprocess.Popen[str]) -> str:
+    def end_of(self, process: subprocess.Popen[str]) -> tuple[str, str]:
         with process:
             try:
-                said, _ = process.communicate(timeout=SECONDS)
+                out, err = process.communicate(timeout=SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+        said = out + err
         assert process.returncode == 0, said
         assert not self.trace.exists(), self.trace.read_text(encoding="utf-8")
         assert str(ROOT) not in said.replace(str(DEPENDENCIES), "")
-        return said
+        return out, err
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,10 @@ def installed(wheel, tmp_path_factory) -> Installed:
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, timeout=SECONDS)
+    # From elsewhere: in the checkout pip would see its egg-info and take zhsenti for installed.
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [*pip, "--no-deps", "--no-index", "--force-reinstall", str(wheel)]
+    subprocess.run(command, cwd=folder, env=elsewhere, check=True, timeout=SECONDS)
     (packages,) = (environment / "lib").glob("python*/site-packages")
     # A path alone: .pth files in that folder, such as that of an installation in place, are not read.
     (packages / "dependencies.pth").write_text(f"{DEPENDENCIES}\n", encoding="utf-8")
@@ -131,8 +136,8 @@ def small(tiny_model, review_csv) -> list[object]:
 @pytest.fixture(scope="module")
 def adapter(installed, small) -> Path:
     """Trained by the installed command, with a configuration that came in the wheel."""
-    said = installed.run("train", "--config", "laptop", *small)
-    assert "laptop" in said
+    out, err = installed.run("train", "--config", "laptop", *small)
+    assert "laptop" in out + err
     folder = installed.folder / "experiments" / "label_scoring" / "lora_adapter"
     assert (folder / "adapter_model.safetensors").is_file()
     return folder
@@ -161,7 +166,7 @@ def test_two_processes_train_too(installed, adapter, small):
 
 
 def test_a_text_and_a_file_are_predicted(installed, adapter, review_csv):
-    text = json.loads(installed.run("predict", "--text", "房间很好", "--json").splitlines()[-1])
+    text = json.loads(installed.run("predict", "--text", "房间很好", "--json")[0])
     assert text["label"] in ("正面", "负面")
     installed.run("predict", "--input", review_csv, "--output", "labelled.jsonl")
     lines = (installed.folder / "labelled.jsonl").read_text(encoding="utf-8").splitlines()
@@ -189,7 +194,7 @@ def test_the_service_answers_shows_its_page_and_ends(installed, adapter):
             return answer.read()
 
     def is_ready() -> bool:
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.communicate()
         try:
             return bool(get("/readyz"))
         except OSError:  # nobody listens yet, or 503
@@ -217,4 +222,4 @@ def test_the_adapter_is_exported(installed, adapter, review_csv):
 def test_the_data_and_the_machine_are_checked(installed, review_csv):
     installed.run("audit", review_csv)
     assert "</html>" in (installed.folder / "audit" / "audit.html").read_text(encoding="utf-8")
-    assert json.loads(installed.run("doctor", "--offline", "--json"))
+    assert json.loads(installed.run("doctor", "--offline", "--json")[0])
