@@ -163,7 +163,7 @@ def _import_ray() -> ModuleType:
         import ray
         import ray.data
     except ImportError as error:
-        raise ConfigError("没有装 Ray", found=first_line(error), todo='pip install -e ".[ray]"') from error
+        raise ConfigError("没有装 Ray", found=first_line(error), todo='pip install "zhsenti[ray]"') from error
     return ray
 
 
