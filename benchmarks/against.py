@@ -25,6 +25,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,7 @@ SETTINGS: dict[str, Any] = {
     "speed_train": ["--max_train_samples", "64", "--max_dev_samples", "16"],
     "evaluate": ["--max_test_samples", "30", "--seed", str(SEED)],
     "quick": ["--quick", "--max_dev_samples", "50", "--perturbation_samples", "5", "--explain_errors", "1"],
-    "export": ["--format", "merged", "--dtype", "fp32", "--samples", "50", "--seed", str(SEED)],
+    "export": ["--format", "merged", "--dtype", "bf16", "--samples", "50", "--seed", str(SEED)],
     "rows": {"scores": 200, "batch": 300, "speed": 400, "answers": 10, "requests": 200, "clients": 8},
     "chars": {"most": 50, "long_rows": 10},  # rows to score are short, to save time, but for a few that are cut
 }
@@ -119,7 +120,7 @@ class Checkout(NamedTuple):
             peak = reap(process)
         finally:
             killer.cancel()
-            if process.returncode is None:  # Ctrl-C
+            if process.returncode is None:  # this process is told to end
                 process.kill()
         seconds = time.perf_counter() - began
         if process.returncode:
@@ -336,8 +337,12 @@ def answers(code: Checkout, adapter: str) -> list[Any]:
         return [ask(text) for text in texts_of(code.work)[: SETTINGS["rows"]["answers"]]]
 
 
-def export(code: Checkout, adapter: str) -> dict[str, Any]:
-    options = ["--model_path", adapter, "--dataset", "data", "--output", "exported", *SETTINGS["export"]]
+def export(code: Checkout, adapter: str, kept: Path) -> dict[str, Any]:
+    """Merged weights, checked on ``before``'s surest rows: so short a training leaves ties, which rounding decides."""
+    rows = json.loads(step_file(kept, "scores/label_scoring").read_text(encoding="utf-8"))
+    surest = sorted((row for row in rows if row["label"]), key=lambda row: -row["confidence"])[:60]
+    write_csv(code.work / "surest.csv", ("text",), [(row["text"],) for row in surest])
+    options = ["--model_path", adapter, "--dataset", "surest.csv", "--output", "exported", *SETTINGS["export"]]
     code.run(*DOORS["zhsenti export"], *options)
     found = contents(code.work / "exported")
     shutil.rmtree(code.work / "exported")
@@ -372,8 +377,12 @@ def steps(code: Checkout, kept: Path) -> dict[str, Callable[[], Any]]:
     table["evaluation/full"] = lambda: evaluation(code, "run_full_eval", "full", *full)
     table["evaluation/adapter"] = lambda: evaluation(code, "evaluate", "adapter", "--model_path", second)
     table["service"] = lambda: answers(code, second)
-    table["export"] = lambda: export(code, first)
+    table["export"] = lambda: export(code, first, kept)
     return table
+
+
+def step_file(kept: Path, name: str) -> Path:
+    return kept / "steps" / f"{re.sub('[/ ]', '-', name)}.json"
 
 
 def place_adapters(code: Checkout, kept: Path) -> None:
@@ -401,7 +410,7 @@ def fingerprint(code: Checkout, kept: Path, only: str = "") -> dict[str, Any]:
     for name, compute in steps(code, kept).items():
         if not name.startswith(only):
             continue
-        file = kept / "steps" / f"{name.replace('/', '-').replace(' ', '-')}.json"
+        file = step_file(kept, name)
         if code.name == "before" and file.is_file():
             found[name] = json.loads(file.read_text(encoding="utf-8"))
             continue
@@ -623,6 +632,8 @@ def main(argv: list[str] | None = None) -> int:
             result["same"] = compare(before, fingerprint(sides[1], kept))
         if args.only != "same":
             result["speed"], result["turns"] = speed(sides, kept, args.turns)
+    if provenance["after"]["sources_sha256"] != sources_sha256(roots["after"]):
+        print("注意：新代码在比较的时候被改过，前后各步用的不是同一份", flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -630,6 +641,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the command it runs and its folder go too
     try:
         sys.exit(main())
     except Failed as error:
