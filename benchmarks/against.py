@@ -1,6 +1,7 @@
 """Another checkout against this one, through the promised command lines only: are the results the same, and the speed?
 
-    python benchmarks/against.py --before ../before [--dataset DIR] [--model embedded] [--only same|speed] [--json FILE]
+    python benchmarks/against.py --before ../before [--dataset DIR] [--model embedded] [--only same|speed]
+                                 [--steps train,scores] [--json FILE]
 
 same   Help texts; the loss curve, weights and manifest of a short training with each method, resumed from half-way
        too; scores of 200 rows with the adapter trained by ``--before`` and with the checkout's own; every file of an
@@ -11,7 +12,8 @@ speed  Whole processes in turns (before, after, before, …): medians, and after
 Commands run in a temporary folder, with relative paths, so that both sides' JSONs name the same ones: nothing but the
 fields in VOLATILE is left out of a comparison. Threads and the memory budget are fixed, since they decide how sums are
 cut. The before side of "same" is kept in ``--cache`` by commit, sources, settings and machine, one file a step: a rerun
-only computes this checkout's. ``--after ../before`` holds a checkout against a second run of itself.
+only computes this checkout's. Every comparison is printed and written to ``--json`` as soon as it is made.
+``--after ../before`` holds a checkout against a second run of itself.
 """
 
 from __future__ import annotations
@@ -392,42 +394,41 @@ def place_adapters(code: Checkout, kept: Path) -> None:
             shutil.copytree(kept / method / "lora_adapter", target)
 
 
-def fingerprint(code: Checkout, kept: Path, only: str = "") -> dict[str, Any]:
+def fingerprint(code: Checkout, kept: Path, wanted: tuple[str, ...] = ("",)) -> Iterator[tuple[str, Any]]:
     """Every step's value. The before side's are kept as they come; a step that fails there ends it all.
 
     Args:
         code: The checkout to run.
         kept: The before side's folder in the cache.
-        only: The names of the steps to run start with this.
+        wanted: The names of the steps to run start with one of these.
 
-    Returns:
-        Step -> JSON value; ``{"failed": …}`` where this checkout's command failed.
+    Yields:
+        Step and JSON value; ``{"failed": …}`` where this checkout's command failed.
 
     Raises:
         Failed: A step of the before side failed.
     """
-    found: dict[str, Any] = {}
     for name, compute in steps(code, kept).items():
-        if not name.startswith(only):
+        if not name.startswith(wanted):
             continue
         file = step_file(kept, name)
         if code.name == "before" and file.is_file():
-            found[name] = json.loads(file.read_text(encoding="utf-8"))
+            yield name, json.loads(file.read_text(encoding="utf-8"))
             continue
         place_adapters(code, kept)
         began = time.perf_counter()
         try:
-            found[name] = json.loads(json.dumps(compute()))  # as it will be read again
+            value = json.loads(json.dumps(compute()))  # as it will be read again
         except Failed as error:
             if code.name == "before":
                 raise
-            found[name] = {"failed": str(error)}
+            value = {"failed": str(error)}
         print(f"  {code.name} {name}：{time.perf_counter() - began:.0f} 秒", flush=True)
         if code.name == "before":
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".new").write_text(json.dumps(found[name], ensure_ascii=False), encoding="utf-8")
+            file.with_suffix(".new").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
             file.with_suffix(".new").replace(file)
-    return found
+        yield name, value
 
 
 def differences(a: Any, b: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -442,29 +443,27 @@ def differences(a: Any, b: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
         yield at, a, b
 
 
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Print one line a comparison, and the first differences.
+def compare(name: str, before: Any, after: Any) -> dict[str, Any]:
+    """Print one line for a step, and its first differences.
 
     Args:
-        before: Step -> value, of ``fingerprint``.
-        after: The same of this checkout, which may have failed steps and has ``scores_own`` besides.
+        name: The step.
+        before: Its value in ``before``, of ``fingerprint``.
+        after: Its value in this checkout, or what its command failed with.
 
     Returns:
-        Step -> whether it is equal, how many values differ, the largest distance of two numbers, the first five.
+        Whether they are equal, how many values differ, the largest distance of two numbers, the first five.
     """
-    result = {}
-    for name, value in after.items():
-        unequal = list(differences(before[name.replace("scores_own", "scores")], value))
-        numbers = [abs(a - b) for _, a, b in unequal if {type(a), type(b)} <= {int, float}]
-        largest = max(numbers, default=None)
-        first = [[place, short(a), short(b)] for place, a, b in unequal[:5]]
-        result[name] = {"equal": not unequal, "different": len(unequal), "largest": largest, "first": first}
-        distance = "" if largest is None else f"，数值最多差 {largest:.3g}"
-        line = f"不同（{len(unequal)} 处{distance}）" if unequal else "相同"
-        print(f"{name}：{line}{figure(value)}", flush=True)
-        for place, a, b in first:
-            print(f"    {place or '值'}：{a} → {b}", flush=True)
-    return result
+    unequal = list(differences(before, after))
+    numbers = [abs(a - b) for _, a, b in unequal if {type(a), type(b)} <= {int, float}]
+    largest = max(numbers, default=None)
+    first = [[place, short(a), short(b)] for place, a, b in unequal[:5]]
+    distance = "" if largest is None else f"，数值最多差 {largest:.3g}"
+    line = f"不同（{len(unequal)} 处{distance}）" if unequal else "相同"
+    print(f"{name}：{line}{figure(after)}", flush=True)
+    for place, a, b in first:
+        print(f"    {place or '值'}：{a} → {b}", flush=True)
+    return {"equal": not unequal, "different": len(unequal), "largest": largest, "first": first}
 
 
 def short(value: Any) -> str:
@@ -597,11 +596,18 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                         help="有 train、dev、test 三个 TSV 或 CSV 的文件夹")  # fmt: skip
     parser.add_argument("--model", default="embedded", help="embedded、embedded-1.5b 或模型文件夹")
     parser.add_argument("--only", choices=("same", "speed"), help="只比较结果，或只比较速度")
+    parser.add_argument("--steps", default="", help="比较哪些步骤：名称的开头，用逗号隔开（默认全部）")
     parser.add_argument("--before-only", action="store_true", help="只算旧代码的结果，存进缓存")
     parser.add_argument("--turns", type=int, default=3, help="速度各测几轮（默认 3）")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/zhsenti-against"), help="旧代码的结果存在哪里")
     parser.add_argument("--json", type=Path, help="结果写入这个文件")
     return parser.parse_args(argv)
+
+
+def write(path: Path | None, result: dict[str, Any]) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -625,18 +631,20 @@ def main(argv: list[str] | None = None) -> int:
             write_inputs(args.dataset, code.work)
             check_import(code)
         print(f"旧代码的结果存在 {kept}", flush=True)
-        before = fingerprint(sides[0], kept, "train/" if args.only == "speed" else "")
+        wanted = tuple(args.steps.split(","))
+        before = dict(fingerprint(sides[0], kept, ("train/",) if args.only == "speed" else ("train/", *wanted)))
         if args.before_only:
             return 0
         if args.only != "speed":
-            result["same"] = compare(before, fingerprint(sides[1], kept))
+            for name, value in fingerprint(sides[1], kept, wanted):
+                same = compare(name, before[name.replace("scores_own", "scores")], value)
+                result.setdefault("same", {})[name] = same
+                write(args.json, result)
         if args.only != "same":
             result["speed"], result["turns"] = speed(sides, kept, args.turns)
     if provenance["after"]["sources_sha256"] != sources_sha256(roots["after"]):
         print("注意：新代码在比较的时候被改过，前后各步用的不是同一份", flush=True)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write(args.json, result)
     return int(not all(item["equal"] for item in result.get("same", {}).values()))
 
 
