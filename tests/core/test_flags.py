@@ -1,13 +1,11 @@
-"""Dataclasses as flags and YAML keys: what is read, what is refused and in which words, and the page of --help."""
+"""Dataclasses as flags and YAML keys: what is read, what is refused and in which words."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,83 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.flag_configs import METHODS, AllTypes, Colour, FilesConfig, RowsConfig, RunConfig, faults, page, write
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.flag_types import value_type
 from zhsenti.core.flags import option, parse, program, read_yaml
-from zhsenti.core.paths import cache_root, package_file, user_path
-from zhsenti.core.registry import Registry
-from zhsenti.core.text_width import cells, wrap
-
-METHODS: Registry[Any] = Registry("方法", {"plain": "m:Plain"})
-
-
-class Colour(Enum):
-    RED = "red"
-    BLUE = "blue"
-
-
-@dataclass
-class RowsConfig:
-    dataset: str = option("auto", "数据：auto 或文件路径", group="数据")
-    seed: int = option(42, "随机种子（划分、抽样）", low=0, high=2**32 - 1)
-
-
-@dataclass
-class RunConfig(RowsConfig):
-    lora_r: int = option(8, "LoRA 秩", group="模型", low=1, high=4096)
-    dropout: float = option(0.0, "丢弃的比例", low=0, high=0.9)
-    use_qlora: bool | None = option(None, "4 比特基座；默认只在内存放不下时用")
-    precision: str = option("auto", "计算精度", choices=("auto", "bf16", "fp32"))
-    method: str = option("plain", "方法", choices=METHODS)
-    task: str | dict[str, Any] | None = option(None, "任务：YAML 文件路径，或 --config 里的 task 一节", metavar="路径")
-    num_epochs: float = option(3.0, "训练轮数", group="训练", above=0)
-    learning_rate: float = option(1e-4, "峰值学习率", above=0)
-    batch_size: int = option(8, "每批的条数", low=1)
-    early: bool = option(True, "不再变好就停")
-    max_length: int | None = option(None, "最长 token 数（默认按任务）", low=16)
-    run_name: str | None = option(None, "运行名")
-    slices: str = option("", "分组的列名，逗号分隔")
-    text: str | None = option(None, "预测这一句", free=True)
-
-
-@dataclass
-class FilesConfig:
-    files: list[str] = option([], "数据文件，或一个文件夹")
-    output_dir: str = option("audit", "结果文件夹")
-    json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
-    seed: int = option(42, "随机种子", low=0)
-
-
-@dataclass
-class AllTypes:
-    switch: bool = option(False, "开关")
-    maybe: bool | None = option(None, "开关或不说")
-    count: int = option(1, "几个")
-    share: float = option(0.5, "占多少")
-    name: str = option("a", "名字")
-    words: list[str] = option(["a", "b"], "几个词")
-    counts: list[int] = option([], "几个数")
-    shares: list[float] = option([], "几个比例")
-    place: Path = option(Path("x"), "哪里")
-    places: list[Path] | None = option(None, "哪些地方")
-    kind: Literal["a", "b"] = option("a", "哪一种")
-    level: Literal[1, 2] = option(1, "第几级")
-    colour: Colour = option(Colour.RED, "颜色")
-    colours: list[Colour] = option([], "几种颜色")
-    table: dict[str, Any] = option({}, "几个键")
-    wide: list[str] = option([], "选几个", choices=("x", "y"))
-
-
-def faults(cls: type, words: list[str], **more: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        parse(cls, words, "", **more)
-    return str(caught.value)
-
-
-def write(path: Path, text: str) -> str:
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
 
 # ── precedence, spelling, sources ─────────────────────────────────────────────────────────────────────────────────
 
@@ -444,16 +369,6 @@ def test_positional_words_from_yaml(tmp_path):
 # ── --config ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def configs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "packaged"
-    folder.mkdir()
-    write(folder / "laptop.yaml", "seed: 1\n")
-    write(folder / "gpu.yaml", "seed: 2\nsede: 3\n")
-    return folder
-
-
 @pytest.mark.parametrize("name", ["laptop", "laptop.yaml", "./packaged/laptop.yaml"])
 def test_a_packaged_yaml_is_found_by_its_name(configs, name):
     config, sources = parse(RowsConfig, ["--config", name], "", configs=configs)
@@ -542,151 +457,6 @@ def test_an_empty_yaml_says_nothing(tmp_path):
     assert read_yaml(write(tmp_path / "c.yaml", "# nothing\n")) == {}
 
 
-# ── --help ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def page(cls: type, capsys: pytest.CaptureFixture[str], **more: Any) -> str:
-    with pytest.raises(SystemExit) as done:
-        parse(cls, ["--help"], "说明这个命令", **more)
-    assert not done.value.code
-    return capsys.readouterr().out
-
-
-def headings(text: str) -> list[str]:
-    return re.findall(r"^(\S+)：$", text, re.MULTILINE)
-
-
-@pytest.fixture(autouse=True)
-def called_from_a_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "110")
-    monkeypatch.setattr(sys, "argv", ["scripts/run.py"])
-
-
-def test_the_page_begins_with_the_usage_in_chinese(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/zhsenti", "train", "-h"])
-    text = page(RunConfig, capsys)
-    assert text.startswith("用法：zhsenti train [参数…]\n\n说明这个命令\n\n数据：\n")
-    assert "usage" not in text
-    assert page(FilesConfig, capsys, positional="files").startswith("用法：zhsenti train 文件… [参数…]\n")
-
-
-def test_each_flag_stands_once_under_its_heading(capsys):
-    text = page(RunConfig, capsys)
-    assert headings(text) == ["数据", "模型", "训练", "其它"]
-    shown = re.findall(r"^  --(\S+)", text, re.MULTILINE)
-    assert sorted(shown) == sorted([*vars(RunConfig()), "config"])
-    assert not [word for word in re.findall(r"--[a-z-]+", text) if "-" in word[2:]]
-    for before, name, after in (("数据", "seed", "模型"), ("模型", "lora_r", "训练"), ("训练", "text", "其它")):
-        assert text.index(f"\n{before}：") < text.index(f"\n  --{name} ") < text.index(f"\n{after}：")
-
-
-def test_headings_are_inherited_and_kept(capsys):
-    @dataclass
-    class Child(RowsConfig):
-        dataset: str = option("mine", "另一个默认值")  # the heading of the base's field
-        more: int = option(1, "接着上一个字段")
-        other: int = option(1, "另一组", group="别的")
-        rows: int = option(1, "又是第一组", group="数据")
-
-    text = page(Child, capsys)
-    assert headings(text) == ["数据", "别的", "其它"]
-    order = [text.index(part) for part in ("--dataset", "--seed", "--more", "--rows", "\n别的", "--other")]
-    assert order == sorted(order)
-    assert headings(page(FilesConfig, capsys)) == ["参数", "其它"]
-
-
-def test_defaults_choices_and_units_are_shown(capsys):
-    lines = page(RunConfig, capsys).splitlines()
-    shown = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines if line.startswith("  --"))
-    assert shown["--seed 整数"] == "随机种子（划分、抽样；默认 42）"
-    assert shown["--num_epochs 数值"] == "训练轮数（默认 3）"
-    assert shown["--learning_rate 数值"] == "峰值学习率（默认 0.0001）"
-    assert shown["--precision auto|bf16|fp32"] == "计算精度（默认 auto）"
-    assert shown["--method plain"] == "方法（默认 plain）"
-    assert shown["--early true|false"] == "不再变好就停（默认 是）"
-    assert shown["--use_qlora [true|false]"] == "4 比特基座；默认只在内存放不下时用"
-    assert shown["--max_length 整数"] == "最长 token 数（默认按任务）"
-    assert shown["--run_name 文字"] == "运行名"
-    assert shown["--slices 文字"] == "分组的列名，逗号分隔"
-    assert shown["--task 路径"] == "任务：YAML 文件路径，或 --config 里的 task 一节"
-
-
-def test_the_types_on_the_page(capsys):
-    text = page(AllTypes, capsys)
-    for line in (
-        r"--switch +开关（默认 否）",
-        r"--words 文字 +几个词（可写多次；默认 a、b）",
-        r"--counts 整数 +几个数（可写多次）",
-        r"--place 路径 +哪里（默认 x）",
-        r"--kind a\|b +哪一种（默认 a）",
-        r"--colour red\|blue +颜色（默认 red）",
-        r"table: … +几个键（只能写在 YAML 里）",
-        r"--wide x\|y +选几个（可写多次）",
-    ):
-        assert re.search(f"^  {line}$", text, re.MULTILINE), line
-    assert re.search("^  文件… +数据文件，或一个文件夹$", page(FilesConfig, capsys, positional="files"), re.MULTILINE)
-
-
-def test_the_page_ends_with_yaml_and_examples(capsys, configs):
-    text = page(RowsConfig, capsys, configs=configs, examples=("zhsenti train --dataset 我的评论.csv",))
-    last = text.split("\n其它：\n")[1]
-    assert re.match(r"  -h, --help +显示这份说明\n  --config YAML +从 YAML 文件读参数", last)
-    assert "命令行优先。自带的写名字即可：gpu、laptop\n" in last
-    assert text.endswith("\n\n例子：\n  zhsenti train --dataset 我的评论.csv\n")
-    assert "例子" not in page(RowsConfig, capsys)
-
-
-@pytest.mark.parametrize("columns", [40, 60, 80, 110, 400])
-@pytest.mark.parametrize("cls", [RunConfig, AllTypes, FilesConfig])
-def test_the_page_fits_the_terminal(capsys, monkeypatch, cls, columns):
-    monkeypatch.setenv("COLUMNS", str(columns))
-    for line in page(cls, capsys).splitlines():
-        assert cells(line) <= min(columns, 110)
-
-
-def test_choices_that_fill_a_line_go_into_the_text(capsys, monkeypatch):
-    @dataclass
-    class Config:
-        kind: str = option("a" * 30, "哪一种", choices=[letter * 30 for letter in "abc"])
-
-    assert f"--kind {'|'.join(letter * 30 for letter in 'abc')}\n" in page(Config, capsys)
-    monkeypatch.setenv("COLUMNS", "80")
-    text = page(Config, capsys)
-    assert re.search("--kind 名称 +哪一种（a{30} \\|", text)
-    assert all(letter * 30 in text for letter in "abc")
-
-
-def test_help_wins_over_faults_and_over_a_missing_value(capsys):
-    for words in (["--sede", "4", "-h"], ["--seed", "--help"], ["--seed=x", "-h"]):
-        with pytest.raises(SystemExit):
-            parse(RowsConfig, words, "")
-        assert capsys.readouterr().out.startswith("用法：")
-
-
-# ── columns ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-some_text = st.text(alphabet=st.characters() | st.sampled_from("中文，。（）“” ab|/-\n"), max_size=120)
-
-
-@pytest.mark.fuzz
-@given(text=some_text, width=st.integers(2, 60))
-def test_wrapped_lines_fit_and_lose_nothing(text, width):
-    lines = wrap(text, width)
-    assert all(cells(line) <= width for line in lines)
-    assert all(line == line.strip() != "" for line in lines)
-    assert "".join("".join(lines).split()) == "".join(text.split())
-
-
-def test_wrapping_looks_well():
-    assert wrap("数据文件里用不了的行：列出并停下", 20) == ["数据文件里用不了的", "行：列出并停下"]
-    assert wrap("训练完成，可以用了。", 18) == ["训练完成，可以用", "了。"]
-    assert wrap("一二三四五六七八九十一二三四五六", 30) == ["一二三四五六七八九十一二三", "四五六"]
-    assert wrap("默认 experiments/label_scoring 文件夹", 26) == ["默认", "experiments/label_scoring", "文件夹"]
-    assert wrap("一\n\n二  三", 20) == ["一", "二 三"]
-    assert wrap("abcdefgh", 3) == ["abc", "def", "gh"]
-    assert wrap("", 10) == []
-
-
 # ── how it was called, where things are ───────────────────────────────────────────────────────────────────────────
 
 
@@ -706,19 +476,6 @@ def test_wrapping_looks_well():
 def test_the_program_is_called_as_it_can_be_typed(monkeypatch, argv, called):
     monkeypatch.setattr(sys, "argv", argv)
     assert program() == called
-
-
-def test_paths(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ZHSENTI_CACHE", raising=False)
-    assert cache_root() == tmp_path / ".cache" / "zhsenti"
-    monkeypatch.setenv("ZHSENTI_CACHE", "~/c")
-    assert cache_root() == tmp_path / "c"
-    assert user_path("~no_such_user/x") == Path("~no_such_user/x")
-    assert package_file("zhsenti", "py.typed").is_file()
-    assert package_file("zhsenti.core").is_dir()
-    with pytest.raises(ModuleNotFoundError):
-        package_file("zhsenti.no_such_package")
 
 
 def test_reading_flags_is_cheap():
