@@ -62,7 +62,7 @@ def test_trie_holds_every_row_once(rows, data):
         assert places[: len(row)] == list(range(len(row)))
     ends = iter(map(len, longest_first))
     for R, T in trie.blocks[:-1]:  # the last one may be wider, to hold the nodes that fill up
-        assert all((1 - SLACK) * T <= next(ends) <= T for _ in range(R))
+        assert all((1 - SLACK["cpu"]) * T <= next(ends) <= T for _ in range(R))
 
     assert trie.places[trie.home].tolist() == list(range(len(trie.ids)))
     starts = itertools.accumulate((T for R, T in trie.blocks for _ in range(R)), initial=0)
@@ -73,10 +73,6 @@ def test_trie_holds_every_row_once(rows, data):
 
     wanted = [row[: n + 1] for row, places in zip(rows, reads, strict=True) for n in places]
     assert trie.ids[trie.reads].tolist() == [path[-1] for path in wanted]
-    for path, seen in zip(wanted, trie.seen, strict=True):
-        on_the_way = sorted(seen.nonzero().flatten().tolist(), key=lambda node: int(trie.positions[node]))
-        assert trie.ids[on_the_way].tolist() == path
-        assert on_the_way[-1] in trie.reads
 
 
 @given(rows=TOKEN_ROWS)
@@ -189,6 +185,58 @@ def test_attention_in_blocks_equals_the_fused_kernel(T):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_torch_s_attention_is_the_same_with_and_without_repeated_keys(grouped):
+    """What a GPU takes; where only flash kernels read grouped heads, the others get them repeated."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, heads, 9, 8, requires_grad=True) for heads in (6, 2, 2))
+    weights = torch.randn(2, 6, 9, 8)
+    ours = functions.fused_attention(q, k, v, 0.3, grouped=grouped)
+    exact = functions.BlockAttention.apply(q, k, v, 0.3)
+    torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * weights).sum(), (q, k, v)),
+        torch.autograd.grad((exact * weights).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "flash"),
+    [
+        (torch.bfloat16, (9, 0), True),
+        (torch.float16, (8, 0), True),
+        (torch.float32, (9, 0), False),
+        (torch.float16, (7, 5), False),
+    ],
+)
+def test_grouped_heads_go_to_the_flash_kernel_alone(dtype, capability, flash, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert functions.has_flash(torch.empty(1, 2, 3, 8, dtype=dtype)) is flash
+
+
+def test_wider_blocks_give_the_same_states(tiny_model):
+    """A GPU takes fewer and wider blocks than a CPU."""
+    model = unwrap(network(tiny_model)).model
+    narrow, wide = (build_trie(ROWS, READS, SLACK[device]) for device in ("cpu", "cuda"))
+    assert len(wide.blocks) < len(narrow.blocks)
+    torch.testing.assert_close(decode(model, wide), decode(model, narrow), atol=1e-5, rtol=1e-5)
+
+
+def test_a_trie_goes_to_another_device_in_one_copy(monkeypatch):
+    trie, copies = build_trie(ROWS, READS), []
+    original = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *a, **k: copies.append(x.dtype) or original(x, *a, **k))
+    there = trie.to("meta")
+    assert copies == [torch.int64]
+    for name in ("ids", "positions", "places", "home", "shared", "again", "again_of", "reads"):
+        assert getattr(there, name).device.type == "meta"
+        assert getattr(there, name).shape == getattr(trie, name).shape
+    assert there.blocks == trie.blocks
+    assert trie.to("cpu") is trie
+
+
 @pytest.mark.parametrize("function", ["norm", "swiglu"])
 def test_written_gradients_pass_gradcheck(function):
     torch.manual_seed(0)
@@ -263,5 +311,4 @@ def test_int8_rounds_a_shared_input_once(tiny_model, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "bitwise_xor_", lambda x, y: rounded.append(1) or original(x, y))
     with torch.inference_mode():
         decode(model, build_trie(ROWS, READS))
-    # The last layer reads its queries at fewer places than its keys: one more.
-    assert len(rounded) == 4 * len(model.layers) + 1
+    assert len(rounded) == 4 * len(model.layers)

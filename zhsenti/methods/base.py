@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from zhsenti.methods.prompt import Encoded, PromptEncoder
 from zhsenti.models.adapter_check import SavedAdapter
+from zhsenti.models.autograd import leave_cudnn_out
 from zhsenti.models.backbone import (
     LoraOptions,
     Tokenizer,
@@ -26,9 +27,9 @@ from zhsenti.models.backbone import (
     unwrap,
 )
 from zhsenti.models.decoder import decode, is_sharded
-from zhsenti.models.precision import Precision
+from zhsenti.models.precision import Precision, pick_device
 from zhsenti.models.scoring_model import load_scoring_model
-from zhsenti.models.trie import TokenTrie, build_trie
+from zhsenti.models.trie import SLACK, TokenTrie, build_trie
 from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Method(ABC):
         labels = [item.label for item in batch if item.label is not None]
         # Labels come first: the Trainer takes a batch's size from its first entry.
         known = {"labels": torch.tensor(labels)} if len(labels) == len(batch) else {}
-        return {**known, "trie": build_trie(rows, reads)}
+        return {**known, "trie": build_trie(rows, reads, SLACK[pick_device().type])}
 
     def score(self, network: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Tensor:
         """Class log-probabilities, float32 (B, C) in label order, of what ``collate`` made.
@@ -203,6 +204,7 @@ class Scorer(nn.Module):
         super().__init__()
         self.method, self.network, self.checkpointing = method, network, False
         keep_freed_memory()  # only now: loading frees pieces too small for what comes
+        leave_cudnn_out()
 
     def shard_base(self, processes: int) -> None:
         """Spread the frozen weights of every layer over the processes of the group; each is gathered when it computes.

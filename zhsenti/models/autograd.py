@@ -40,7 +40,8 @@ def lora_parts(module: Any) -> tuple[Any, Tensor | None, Tensor | None, float]:
 class LoraLinear(Function):
     """y = x Wᵀ + b + s h Bᵀ, h = x Aᵀ, with W, b frozen (Hu et al. 2021, arXiv:2106.09685). Keeps x and h.
 
-    x (N, in), W (out, in), A (r, in), B (out, r); A and B are float32 and multiply in x's type.
+    x (N, in), W (out, in), A (r, in), B (out, r); A and B are float32 and multiply in x's type,
+    in copies that are made once.
     Backward with g = dL/dy:  dx = g W + s (g B) A,  dA = s (g B)ᵀ x,  dB = s gᵀ h.
     """
 
@@ -49,9 +50,11 @@ class LoraLinear(Function):
         y = F.linear(x, dense_weight(base, x.dtype), base.bias)
         ctx.base, ctx.scale = base, scale
         if lora_A is not None and lora_B is not None:
-            h = x @ lora_A.to(x.dtype).t()
-            ctx.save_for_backward(x, h, lora_A, lora_B)
-            y.addmm_(h, lora_B.to(x.dtype).t(), alpha=scale)
+            A, B = lora_A.to(x.dtype), lora_B.to(x.dtype)
+            h = x @ A.t()
+            ctx.save_for_backward(x, h, A, B)
+            ctx.trained = lora_A.dtype, lora_B.dtype
+            y.addmm_(h, B.t(), alpha=scale)
         return y
 
     @staticmethod
@@ -60,13 +63,12 @@ class LoraLinear(Function):
         saved = ctx.saved_tensors  # read once: with checkpointing a second read would recompute the layer
         if not saved:
             return g_x, None, None, None, None
-        x, h, lora_A, lora_B = saved
-        A, B = lora_A.to(g.dtype), lora_B.to(g.dtype)
+        x, h, A, B = saved
         g_h = (g @ B).mul_(ctx.scale)
         if g_x is not None:
             g_x.addmm_(g_h, A)
-        g_A = (g_h.t() @ x).to(lora_A.dtype)
-        g_B = (h.t() @ g).t().to(lora_B.dtype).mul_(ctx.scale)
+        g_A = (g_h.t() @ x).to(ctx.trained[0])
+        g_B = (h.t() @ g).t().to(ctx.trained[1]).mul_(ctx.scale)
         return g_x, None, g_A, g_B, None
 
 
@@ -107,7 +109,41 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Causal grouped-query attention: q (R, H, T, d), k and v (R, K, T, d) -> (R, H, T, d)."""
     if q.device.type == "cpu":
         return BlockAttention.apply(q, k, v, scale)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return fused_attention(q, k, v, scale, grouped=has_flash(q))
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, *, grouped: bool) -> Tensor:
+    """torch's own causal attention.
+
+    Args:
+        q: Queries (R, H, T, d).
+        k: Keys (R, K, T, d).
+        v: Values (R, K, T, d).
+        scale: Of the scores.
+        grouped: Whether the kernel at hand takes K < H as it is. Only the flash kernel does: for the others keys and
+            values are repeated, or torch would compute all scores (R, H, T, T) in float32.
+
+    Returns:
+        (R, H, T, d).
+    """
+    if not grouped:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+
+
+def has_flash(q: Tensor) -> bool:
+    """Whether torch has its flash kernel for queries ``q`` on a GPU: 16-bit numbers, Ampere or later."""
+    return q.dtype in (torch.bfloat16, torch.float16) and torch.cuda.get_device_capability(q.device) >= (8, 0)
+
+
+def leave_cudnn_out() -> None:
+    """Keep this process's attention on a GPU off cuDNN's kernel, which Hopper and later would take.
+
+    It builds a graph for every new shape, and shapes change with every update. For the whole process, since a layer
+    that is computed again in the backward pass has to take the kernel it took before.
+    """
+    if torch.cuda.is_available():
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 class BlockAttention(Function):

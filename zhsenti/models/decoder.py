@@ -39,7 +39,7 @@ def decode(decoder: Any, trie: TokenTrie, *, checkpointing: bool = False) -> Ten
         *layers, last = decoder.layers
         for layer in layers:
             if checkpointing and torch.is_grad_enabled():
-                x_ND = checkpoint(_layer, layer, x_ND, angles, trie, use_reentrant=False)
+                x_ND = checkpoint(_layer, layer, x_ND, angles, trie, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_ND = _layer(layer, x_ND, angles, trie)
         return _rms_norm(decoder.norm, _last_layer(last, x_ND, angles, trie))
@@ -76,33 +76,25 @@ def _has_dropout(decoder: nn.Module) -> bool:
 
 
 def _layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
-    attention = layer.self_attn
-    normed_ND = _rms_norm(layer.input_layernorm, x_ND)
-    # Attention runs over written-out rows; padding is only here, to the right, where no real query sees it.
-    written = (trie.expand(_heads(attention, name, normed_ND, angles)) for name in "qkv")
-    blocks = [
-        causal_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attention.scaling)
-        for q, k, v in zip(*written, strict=True)
-    ]
-    out_ND = trie.collapse([out.transpose(1, 2).flatten(2) for out in blocks])
-    return _mlp(layer, x_ND + linear(attention.o_proj, out_ND))
+    return _mlp(layer, x_ND + linear(layer.self_attn.o_proj, _attend(layer, x_ND, angles, trie)))
 
 
 def _last_layer(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
-    """The layer's output (Q, D) where it is read: keys and values are needed everywhere, all else only there."""
-    attention, reads = layer.self_attn, trie.reads
+    """The layer's output (Q, D) where it is read: attention needs the whole rows, what follows it only these nodes."""
+    out_QD = _attend(layer, x_ND, angles, trie)[trie.reads]
+    return _mlp(layer, x_ND[trie.reads] + linear(layer.self_attn.o_proj, out_QD))
+
+
+def _attend(layer: Any, x_ND: Tensor, angles: Angles, trie: TokenTrie) -> Tensor:
+    """What a layer's attention gives for every node (N, H·d), before its output projection."""
+    attention = layer.self_attn
     normed_ND = _rms_norm(layer.input_layernorm, x_ND)
-    q_QHd = _heads(attention, "q", normed_ND[reads], (angles[0][reads], angles[1][reads]))
-    k_NHd, v_NHd = (_heads(attention, name, normed_ND, angles) for name in "kv")
-    out_HQd = F.scaled_dot_product_attention(
-        q_QHd.transpose(0, 1)[None],
-        k_NHd.transpose(0, 1)[None],
-        v_NHd.transpose(0, 1)[None],
-        attn_mask=trie.seen,
-        scale=attention.scaling,
-        enable_gqa=True,
-    )[0]
-    return _mlp(layer, x_ND[reads] + linear(attention.o_proj, out_HQd.transpose(0, 1).flatten(1)))
+    heads = [_heads(attention, name, normed_ND, angles) for name in "qkv"]
+    counts = [part.shape[1] for part in heads]
+    # Attention runs over written-out rows; padding is only here, to the right, where no real query sees it.
+    written = (block.transpose(1, 2).split(counts, dim=1) for block in trie.expand(torch.cat(heads, dim=1)))
+    blocks = [causal_attention(q, k, v, attention.scaling) for q, k, v in written]
+    return trie.collapse([out.transpose(1, 2).flatten(2) for out in blocks])
 
 
 def _heads(attention: Any, name: str, x_ND: Tensor, angles: Angles) -> Tensor:
@@ -127,6 +119,8 @@ def _mlp(layer: Any, x_ND: Tensor) -> Tensor:
 
 
 def _rms_norm(module: Any, x: Tensor) -> Tensor:
+    if x.is_cuda:  # one kernel instead of eight, where starting kernels is what takes the time
+        return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
     return RmsNorm.apply(x, module.weight, module.variance_epsilon)
 
 

@@ -23,8 +23,9 @@ from torch.autograd import Function
 
 # Matrix products over a number of nodes that is no multiple of 4 take 3 to 25 % longer (docs/log.md, 2026-11-24).
 ALIGN = 4
-# A row joins a block when at most this share of its places stay empty: attention's cost grows with their square.
-SLACK = 0.15
+# A row joins a block when at most this share of its places stay empty. On a CPU attention's cost, which grows with the
+# square of the places, decides; on a GPU it is the number of blocks, each of which starts kernels of its own.
+SLACK = {"cpu": 0.15, "cuda": 0.5}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class TokenTrie:
         again: (K,) their places other than home.
         again_of: (K,) which of ``shared`` stands at each of ``again``.
         reads: (Q,) nodes whose final hidden state is wanted.
-        seen: (Q, N) the nodes on a read's way from the root, itself included.
     """
 
     ids: Tensor
@@ -54,7 +54,6 @@ class TokenTrie:
     again: Tensor
     again_of: Tensor
     reads: Tensor
-    seen: Tensor
 
     def expand(self, x: Tensor) -> list[Tensor]:
         """(N, …) -> one (R, T, …) a block: every row written out."""
@@ -66,16 +65,24 @@ class TokenTrie:
         return _Collapse.apply(torch.cat([block.flatten(0, 1) for block in blocks]), self)
 
     def to(self, device: torch.device | str) -> TokenTrie:
+        """The same trie on another device; a GPU gets all tensors in one copy that nobody waits for."""
+        if self.ids.device == torch.device(device):
+            return self
         tensors: dict[str, Any] = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: x.to(device) for name, x in tensors.items()})
+        together = torch.cat(list(tensors.values()))
+        if torch.device(device).type == "cuda":
+            together = together.pin_memory()
+        parts = together.to(device, non_blocking=True).split([len(x) for x in tensors.values()])
+        return replace(self, **dict(zip(tensors, parts, strict=True)))
 
 
-def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) -> TokenTrie:
+def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]], slack: float = SLACK["cpu"]) -> TokenTrie:
     """The trie of ``rows``.
 
     Args:
         rows: Token ids.
         reads: For each row the positions whose hidden states are wanted, in the order they are returned.
+        slack: A row joins a block when at most this share of its places stay empty.
     """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     ids, positions, paths = _nodes(rows, order)
@@ -89,7 +96,7 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
 
     blocks: list[list[list[int]]] = []
     for path in written:
-        if blocks and (1 - SLACK) * len(blocks[-1][0]) <= len(path) <= len(blocks[-1][0]):
+        if blocks and (1 - slack) * len(blocks[-1][0]) <= len(path) <= len(blocks[-1][0]):
             blocks[-1].append(path)
         else:
             blocks.append([path])
@@ -106,10 +113,6 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
                     again_of.append(shared.setdefault(node, len(shared)))
             places += path + path[-1:] * (len(block[0]) - len(path))
 
-    wanted = [path[: place + 1] for path, chosen in zip(paths, reads, strict=True) for place in chosen]
-    seen = torch.zeros(len(wanted), len(ids), dtype=torch.bool)
-    for row, path in zip(seen, wanted, strict=True):
-        row[path] = True
     lists = {
         "ids": ids,
         "positions": positions,
@@ -118,10 +121,10 @@ def build_trie(rows: Sequence[Sequence[int]], reads: Sequence[Sequence[int]]) ->
         "shared": list(shared),
         "again": again,
         "again_of": again_of,
-        "reads": [path[-1] for path in wanted],
+        "reads": [path[place] for path, chosen in zip(paths, reads, strict=True) for place in chosen],
     }
     tensors = {name: torch.tensor(values, dtype=torch.int64) for name, values in lists.items()}
-    return TokenTrie(**tensors, blocks=tuple((len(block), len(block[0])) for block in blocks), seen=seen)
+    return TokenTrie(**tensors, blocks=tuple((len(block), len(block[0])) for block in blocks))
 
 
 def _nodes(rows: Sequence[Sequence[int]], order: Sequence[int]) -> tuple[list[int], list[int], list[list[int]]]:

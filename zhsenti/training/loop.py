@@ -66,6 +66,7 @@ class SentimentTrainer(SavingTrainer):
         self.folder = Path(kwargs["args"].output_dir)
         self._started = time.monotonic()
         self._last_update: list[int] = []  # as indices
+        self._loss = torch.zeros(())  # of that update
         self.collate = self.model.method.collate
         self.model_accepts_loss_kwargs = True  # the Scorer takes num_items_in_batch
         self.remove_callback(PrinterCallback)
@@ -94,14 +95,13 @@ class SentimentTrainer(SavingTrainer):
         Out of memory, the micro-batches are halved and the update is computed again from its start.
 
         Raises:
-            TrainingError: One review alone does not fit, or the loss is not finite.
+            TrainingError: One review alone does not fit.
         """
         items = [self.train_dataset[i] for i in inputs["indices"]]
         loss = self._within_memory(items, lambda: self._accumulate(model, items, num_items_in_batch))
         if self.processes.count > 1:
             self._share_gradients(loss)
-        self._last_update = inputs["indices"]
-        self._check_finite(loss, f"第 {self.state.global_step + 1} 步的损失")
+        self._last_update, self._loss = inputs["indices"], loss
         return loss
 
     def _share_gradients(self, loss: Tensor) -> None:
@@ -173,7 +173,11 @@ class SentimentTrainer(SavingTrainer):
             )
 
     def _prepare_input(self, data: Any) -> Any:
-        return data.to(self.args.device) if isinstance(data, TokenTrie) else super()._prepare_input(data)
+        if isinstance(data, TokenTrie):
+            return data.to(self.args.device)
+        if isinstance(data, Tensor) and self.args.device.type == "cuda":  # a copy of other memory would be waited for
+            return data.pin_memory().to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
 
     # ── numbers that are none ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,9 +208,18 @@ class SentimentTrainer(SavingTrainer):
             self._check_finite(tensor.abs().max(), f"第 {self.state.global_step} 步之后的权重 {name} ")
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        """The gradients' norm, looked at together with the update's loss before any weight moves.
+
+        Both in one copy: each copy from a GPU waits for all that it has to do.
+
+        Raises:
+            TrainingError: One of them is not finite.
+        """
         norm = super()._get_grad_norm(model, grad_norm)
+        numbers = torch.stack([self._loss, torch.as_tensor(norm, device=self._loss.device)]).tolist()
+        self._check_finite(numbers[0], f"第 {self.state.global_step + 1} 步的损失")
         if self.accelerator.scaler is None:  # fp16's scaler expects infinite gradients and skips such steps itself
-            self._check_finite(norm, f"第 {self.state.global_step + 1} 步的梯度范数")
+            self._check_finite(numbers[1], f"第 {self.state.global_step + 1} 步的梯度范数")
         return norm
 
     # ── evaluation ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,14 +250,19 @@ class SentimentTrainer(SavingTrainer):
         """Log-probabilities (N, C) of this process's share, zero elsewhere."""
         rows, passes = self.eval_dataset, self._passes(self.eval_dataset)
         log_probs = torch.zeros(len(rows), len(self.model.method.task.labels), device=self.args.device)
+        found: list[Tensor] = []
+        order: list[int] = []
         self.callback_handler.eval_dataloader = cast(Sized, passes)  # callbacks count it
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch, counts in passes:
                 trie = self.collate([rows[i] for i in batch])["trie"]
                 scores = self.model(self._prepare_input(trie))["logits"].float()
                 if counts:
-                    log_probs[batch] = scores
+                    found.append(scores)
+                    order += batch
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        if order:  # all at once: rows named one pass after another would make a GPU wait at each
+            log_probs[order] = torch.cat(found)
         return log_probs
 
 
