@@ -23,6 +23,7 @@ from transformers import set_seed
 
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
+from zhsenti.evaluation.report.pictures import chinese_font
 from zhsenti.methods.prompt import Encoded
 from zhsenti.models.backbone import LoraOptions
 from zhsenti.prediction.predictor import SentimentPredictor
@@ -87,14 +88,13 @@ def step(work: str, seconds: float, items: list[Encoded]) -> dict[str, Any]:
 
 def plot(steps: dict[str, list[dict[str, Any]]], path: Path) -> None:
     import matplotlib
-    from matplotlib import font_manager, ticker
+    from matplotlib import ticker
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    fonts = {font.name for font in font_manager.fontManager.ttflist}
-    chinese = [name for name in ("Noto Sans CJK SC", "WenQuanYi Micro Hei", "SimHei", "PingFang SC") if name in fonts]
-    plt.rcParams["font.family"] = [*chinese, "DejaVu Sans"]
+    chinese = chinese_font()
+    plt.rcParams["font.family"] = [*([chinese] if chinese else []), "DejaVu Sans"]
     names = {"scoring": "打分", "training": "训练"} if chinese else {"scoring": "scoring", "training": "training"}
     words = ("评论条数", "用时（秒）", "每条 token 数", "每千 token 用时（秒）", "正比") if chinese else (
         "reviews", "seconds", "tokens a review", "seconds per 1,000 tokens", "linear")  # fmt: skip

@@ -36,7 +36,7 @@ class Manifest:
     Attributes:
         method: Registry key of its method.
         task: What is asked of the model.
-        base: Which backbone: requested, model_id, source, revision, precision, use_qlora.
+        base: Which backbone and why: requested, model_id, source, revision, reason, precision, use_qlora.
         data: What it was trained on: name, sha256, how to load it again.
         training: Settings and result.
         calibration: ``temperature`` that predictions are divided by (none: 1) and how an evaluation fitted it.
@@ -130,8 +130,7 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        network.save_pretrained(staging, safe_serialization=True, save_embedding_layers=False)
-        (staging / CARD).unlink(missing_ok=True)
+        write_adapter(network, staging)
         compare_with_live(network, load_file(staging / WEIGHTS), staging)
         values = dataclasses.asdict(dataclasses.replace(manifest, versions=library_versions()))
         values.pop("files")
@@ -139,6 +138,19 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
         swap_in(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_adapter(network: Any, folder: Path) -> None:
+    """Write a PeftModel's two files, without peft's card, which says nothing of the model."""
+    network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / CARD).unlink(missing_ok=True)
+
+
+def live_adapter(network: Any) -> dict[str, Any]:
+    """Names and tensors that a PeftModel's adapter consists of, the head included, as they are now."""
+    from peft import get_peft_model_state_dict
+
+    return get_peft_model_state_dict(network, save_embedding_layers=False)
 
 
 def compare_with_live(network: Any, saved: dict[str, Any], folder: Path) -> None:
@@ -152,9 +164,7 @@ def compare_with_live(network: Any, saved: dict[str, Any], folder: Path) -> None
     Raises:
         ArtifactError: They differ.
     """
-    from peft import get_peft_model_state_dict
-
-    live = get_peft_model_state_dict(network, save_embedding_layers=False)
+    live = live_adapter(network)
     trainable = sum(1 for parameter in network.parameters() if parameter.requires_grad)
     same = saved.keys() == live.keys() and all(saved[key].equal(live[key].cpu()) for key in live)
     if not same or len(saved) != trainable:
@@ -199,7 +209,7 @@ def open_artifact(folder: str | Path) -> Artifact:
     broken = broken_files(folder, manifest.files)
     missing = [name for name in (CONFIG, WEIGHTS) if name not in manifest.files]
     if broken or missing:
-        found = "、".join(repr(name)[1:-1][:80] for name in broken[:8]) or f"缺 {'、'.join(missing)}"
+        found = "、".join(map(_printable, broken[:8])) or f"缺 {'、'.join(missing)}"
         raise ArtifactError(f"{folder} 里的文件缺失或被改过", found=found, todo="重新训练或从备份恢复。")
     with _refusing(f"{folder} 里有不该有的文件", "移走它们：清单里没有，谁放的、做什么用都不知道。"):
         _refuse_unlisted(folder, manifest.files)
@@ -244,7 +254,12 @@ def _refuse_unlisted(folder: Path, files: dict[str, str]) -> None:
     known = {*files, MANIFEST, CARD}
     names = sorted(p.name for p in folder.iterdir() if p.name not in known and not p.name.startswith("."))
     if names:
-        raise ValueError("、".join(repr(name)[1:-1][:80] for name in names[:8]))
+        raise ValueError("、".join(map(_printable, names[:8])))
+
+
+def _printable(name: str) -> str:
+    """A stranger's name for a file as it may stand in a message: on one line, without control characters, not long."""
+    return repr(name)[1:-1][:80]
 
 
 # What commands read of a manifest, and the types they count on; a section comes before its keys.

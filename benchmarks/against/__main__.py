@@ -34,7 +34,7 @@ from inputs import read_split, write_inputs
 from origin import check_import, commit, machine, sources_sha256
 from results import digest
 from speed import speed
-from steps import fingerprint
+from steps import fingerprint, with_needed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             write_inputs(args.dataset, code.work)
             check_import(code)
         print(f"旧代码的结果存在 {kept}", flush=True)
-        wanted = tuple(args.steps.split(","))
+        wanted = with_needed(tuple(args.steps.split(",")))
         before = dict(fingerprint(sides[0], kept, ("train/",) if args.only == "speed" else ("train/", *wanted)))
         if args.before_only:
             return 0

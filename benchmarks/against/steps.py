@@ -79,7 +79,7 @@ def steps(code: Checkout, kept: Path) -> dict[str, Callable[[], Any]]:
     for method in METHODS:
         table[f"train/{method}"] = lambda m=method: own(code, m, kept)
         table[f"scores/{method}"] = lambda m=method: scores(code, adapter[m])
-        if code.name != "before":  # whose own adapter is that
+        if code.name != "before":  # there scores/ takes its own adapter already
             table[f"scores_own/{method}"] = lambda m=method: scores(code, f"run/{m}/lora_adapter")
         table[f"resume/{method}"] = lambda m=method: resume(code, m, kept)
     for kind in ("csv", "jsonl", "parquet"):
@@ -90,6 +90,13 @@ def steps(code: Checkout, kept: Path) -> dict[str, Callable[[], Any]]:
     table["service"] = lambda: answers(code, second)
     table["export"] = lambda: export(code, first, kept)
     return table
+
+
+def with_needed(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Beginnings of step names, and before them those of the steps that these build on."""
+    own_scores = any("scores_own/".startswith(start) or start.startswith("scores_own") for start in wanted)
+    scores = own_scores or any("export".startswith(start) for start in wanted)
+    return (*(("train/",) if own_scores else ()), *(("scores/",) if scores else ()), *wanted)
 
 
 def step_file(kept: Path, name: str) -> Path:
@@ -103,7 +110,7 @@ def place_adapters(code: Checkout, kept: Path) -> None:
             shutil.copytree(kept / method / "lora_adapter", target)
 
 
-def fingerprint(code: Checkout, kept: Path, wanted: tuple[str, ...] = ("",)) -> Iterator[tuple[str, Any]]:
+def fingerprint(code: Checkout, kept: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """Every step's value. The before side's are kept as they come; a step that fails there ends it all.
 
     Args:

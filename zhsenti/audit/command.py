@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         ZhsentiError: A user's mistake; nothing has been written.
     """
     config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
-    folder = Path(config.output_dir)
+    folder = user_path(config.output_dir)
     check_writable(folder)
     manifest = open_artifact(config.model_path).manifest if config.model_path else None
     task = _task(config, manifest)

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from zhsenti.audit.findings import Audit, Finding, masked, shown
+from zhsenti.core.console import plain_console
 
 SHOWN = 15  # findings of a kind on the page; all of them are in findings.csv
 _ABOUT_TEXT = 160
@@ -63,7 +63,7 @@ def _short(finding: Finding) -> Finding:
 
 def show(audit: Audit) -> None:
     """Print on standard output: tables that fit 80 columns, then the warnings, worst first."""
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = plain_console()
     console.print(_splits_table(audit))
     counts, titles = audit.counts(), {finding.kind: finding.title for finding in audit.findings}
     if counts:

@@ -46,6 +46,13 @@ def say(line: str, *, indent: int = 0) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
+def plain_console(*, stderr: bool = False) -> Console:
+    """Where tables and coloured text are printed: nothing in a text is markup or the name of an emoji."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
 def duration(seconds: float) -> str:
     """A span of time as people say it: "3 小时 5 分", "4 分 10 秒", "12 秒"."""
     minutes, rest = divmod(round(max(seconds, 0.0)), 60)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zhsenti.core.console import gigabytes
 from zhsenti.core.errors import ConfigError, ZhsentiError, first_line
 
 
@@ -82,7 +83,7 @@ def require_space(path: Path, needed: float, refusal: type[ZhsentiError], proble
     """
     free = free_bytes(path)
     if free < needed:
-        raise refusal(problem, expected=f"至少 {needed / 1e9:,.2f} GB", found=f"剩 {free / 1e9:,.2f} GB", todo=todo)
+        raise refusal(problem, expected=f"至少 {gigabytes(needed)}", found=f"剩 {gigabytes(free)}", todo=todo)
 
 
 def fresh_folder(wanted: Path) -> Path:

@@ -11,6 +11,14 @@ def cache_root() -> Path:
     return user_path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti")
 
 
+ADAPTER = "lora_adapter"  # the folder inside a run's that holds what it saved
+
+
+def run_folder(method: str) -> str:
+    """Where a training with ``method`` writes unless it is told otherwise."""
+    return f"experiments/{method}"
+
+
 def user_path(text: str) -> Path:
     """``text`` as a path, with ~ for a home; that of a user who does not exist is a plain name."""
     return Path(os.path.expanduser(text))

@@ -24,7 +24,16 @@ def library_versions(*more: str) -> dict[str, str]:
     """
     from importlib import metadata
 
-    return {"zhsenti": __version__, **{name: metadata.version(name) for name in (*LIBRARIES, *more)}}
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:  # onnxruntime is imported by that name from onnxruntime-gpu as well
+            carriers = metadata.packages_distributions().get(name, [])
+            if not carriers:
+                raise
+            return metadata.version(carriers[0])
+
+    return {"zhsenti": __version__, **{name: version(name) for name in (*LIBRARIES, *more)}}
 
 
 def machine_identity() -> Facts:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.paths import user_path
 
 MAX_BYTES = 1 << 18  # a page is a hundredth of that
 MAX_DEPTH = 32
@@ -27,7 +28,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     import yaml
 
-    path = Path(path)
+    path = user_path(str(path))
     try:
         text = _small_file(path).decode("utf-8")
         _refuse_depth_and_anchors(path, text)

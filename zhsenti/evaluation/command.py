@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
@@ -17,6 +16,7 @@ from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable
 from zhsenti.core.flags import parse, program
+from zhsenti.core.paths import user_path
 from zhsenti.core.provenance import command_line, library_versions, machine_identity
 from zhsenti.evaluation.baselines import build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare
@@ -106,7 +106,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
         ZhsentiError: A user's mistake; nothing has been written then.
     """
     names = parse_baselines(config.baselines)
-    check_writable(Path(config.output_dir))
+    check_writable(user_path(config.output_dir))
     artifact = open_artifact(config.model_path)
     manifest = artifact.manifest
     others = {path: open_artifact(path) for path in split_names(config.other_adapters)}
@@ -131,7 +131,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
     systems.append(_system(lambda: predictor, manifest, decides))
     systems = [replace(item, prepare=cache(item.prepare)) if item.prepare else item for item in systems]
     rows = EvalRows(manifest.task.labels, data.splits.test, data.leak_free, manifest.task.has_aspect)
-    compared = compare(systems, rows, Path(config.output_dir) / "cache", seed=config.seed)
+    compared = compare(systems, rows, user_path(config.output_dir) / "cache", seed=config.seed)
     provenance = Provenance(
         command=command,
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -235,5 +235,5 @@ def _next_step(config: EvalConfig) -> str:
     adapter = f"--model_path {shlex.quote(config.model_path)}"
     if not config.report:
         return f"与基线比较，写成报告：zhsenti evaluate {adapter}"
-    report = Path(config.output_dir) / "report.html"
+    report = user_path(config.output_dir) / "report.html"
     return f"用浏览器打开 {report}；预测一个文件：zhsenti predict {adapter} --input 评论.csv"

@@ -11,6 +11,7 @@ import numpy as np
 
 from zhsenti.artifact import Artifact, Manifest
 from zhsenti.core.console import Progress
+from zhsenti.core.paths import user_path
 from zhsenti.evaluation.compare import Compared
 from zhsenti.evaluation.config import EvalConfig
 from zhsenti.evaluation.rows import EvalData
@@ -53,7 +54,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return Path(self.config.output_dir)
+        return user_path(self.config.output_dir)
 
     @property
     def cache(self) -> Path:

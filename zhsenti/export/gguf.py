@@ -18,6 +18,7 @@ from zhsenti.export.base import Format, Reloaded
 from zhsenti.export.network import transformers_score
 from zhsenti.methods import METHODS
 from zhsenti.models.backbone import quiet_loading
+from zhsenti.models.untrusted import FAMILY
 from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Gguf(Format):
         config: Any = network.config
         rope = getattr(config, "rope_parameters", None) or {}
         tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        plain = config.model_type in ("qwen2", "qwen3") and rope.get("rope_type", "default") == "default"
+        plain = config.model_type in FAMILY and rope.get("rope_type", "default") == "default"
         if not plain or tokenizer["model"]["type"] != "BPE":
             found = f"{config.model_type}，rope {rope.get('rope_type', 'default')}，分词器 {tokenizer['model']['type']}"
             raise ConfigError(

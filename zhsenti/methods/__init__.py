@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zhsenti.core.paths import ADAPTER, run_folder
 from zhsenti.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ METHODS: Registry[type[Method]] = Registry(
 )
 DEFAULT = "label_scoring"  # what is trained where nobody says otherwise
 ZERO_SHOT = "label_scoring"  # what scores with a bare base
-DEFAULT_ADAPTER = f"./experiments/{DEFAULT}/lora_adapter"
+DEFAULT_ADAPTER = f"./{run_folder(DEFAULT)}/{ADAPTER}"
 
 
 def get_method(name: str) -> type[Method]:

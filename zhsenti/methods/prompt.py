@@ -84,7 +84,7 @@ def _join(parts: list[list[int]], slot: list[int]) -> list[int]:
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Rows cut into forward passes, longest first, so that memory trouble and a low ETA show at once.
+    """Rows cut into forward passes, longest first, so that memory runs out at the start or not at all.
 
     Args:
         lengths: Tokens of every row.

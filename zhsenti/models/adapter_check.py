@@ -84,8 +84,8 @@ class SavedLora:
     targets: frozenset[str]
     saved: frozenset[str]
 
-    def meant(self, layer: str) -> bool:
-        """As peft reads targets: a layer's whole name, or its last parts."""
+    def covers(self, layer: str) -> bool:
+        """Whether LoRA is on ``layer``: as peft reads targets, its whole name or its last parts."""
         parts = layer.split(".")
         return any(".".join(parts[start:]) in self.targets for start in range(len(parts)))
 
@@ -128,7 +128,7 @@ def open_adapter(folder: Path) -> SavedAdapter:
         rank = {"A": 0, "B": 1}.get(name.removesuffix(".weight")[-1]) if name in pairs else None
         if rank is not None and info.shape[rank] != lora.r:
             raise ValueError(f"{name} 的形状 {list(info.shape)} 与 r = {lora.r} 对不上")
-    strange = sorted(layer for layer in layers if not lora.meant(layer))
+    strange = sorted(layer for layer in layers if not lora.covers(layer))
     if strange or not layers:
         raise ValueError(f"target_modules 与权重对不上：{'、'.join(strange[:MAX_SHOWN]) or '没有 LoRA 权重'}")
     return SavedAdapter(folder, lora, tensors, next(iter(heads), None))
@@ -173,13 +173,13 @@ def load_adapter(model: nn.Module, saved: SavedAdapter, head: str | None) -> dic
 
     try:
         shapes = _shapes(model, saved.lora, head)
-        _compare(set(shapes), saved.tensors)
+        _compare_shapes(shapes, {name: info.shape for name, info in saved.tensors.items()})
         tensors = load_file(saved.folder / WEIGHTS)
-        _compare(set(shapes), tensors)
-        for name, shape in shapes.items():
-            if tuple(tensors[name].shape) != shape:
-                raise ValueError(f"{name} 的形状是 {list(tensors[name].shape)}，期望 {list(shape)}")
-            if not tensors[name].isfinite().all():
+        _compare_shapes(
+            shapes, {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        )  # the file may be another now
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
                 raise ValueError(f"{name} 里有 NaN 或无穷大")
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -194,7 +194,7 @@ def _shapes(model: nn.Module, lora: SavedLora, head: str | None) -> dict[str, tu
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, module in model.named_modules():
         part = layer.partition(".")[0]
-        if not hasattr(module, "in_features") or part == "lm_head" or part == head or not lora.meant(layer):
+        if not hasattr(module, "in_features") or part == "lm_head" or part == head or not lora.covers(layer):
             continue
         sizes: Any = module.in_features, module.out_features
         shapes[f"{PREFIX}{layer}.lora_A.weight"] = (lora.r, sizes[0])
@@ -215,3 +215,10 @@ def _compare(expected: set[str], found: Mapping[str, object]) -> None:
         if names:
             more = f" 等 {len(names)} 个" if len(names) > MAX_SHOWN else ""
             raise ValueError(f"{problem} {'、'.join(sorted(names)[:MAX_SHOWN])}{more}")
+
+
+def _compare_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+    _compare(set(expected), found)
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise ValueError(f"{name} 的形状是 {list(found[name])}，期望 {list(shape)}")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from zhsenti.core.errors import ModelError
 from zhsenti.core.hashing import file_sha256
-from zhsenti.models.embedded import FAMILY
-from zhsenti.models.untrusted import is_pickle, read_header, read_json, refuse_code, refuse_name, refuse_sizes
+from zhsenti.models.untrusted import FAMILY, is_pickle, read_header, read_json, refuse_code, refuse_name, refuse_sizes
 
 
 def check_folder(path: Path) -> None:

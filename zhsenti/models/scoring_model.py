@@ -189,8 +189,8 @@ class _Files:
     ``identity`` is another one as soon as a file was replaced or written to.
     """
 
-    def __init__(self, folder: Path, name: str = "model.safetensors") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path) -> None:
+        self.folder, name = folder, "model.safetensors"
         index = folder / f"{name}.index.json"
         shards = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [name]
         try:

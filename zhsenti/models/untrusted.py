@@ -1,6 +1,6 @@
 """Files from strangers, read without trusting them: JSON within limits, safetensors headers that add up, no code.
 
-Every function raises ValueError with a Chinese reason; its caller knows which error of zhsenti/errors.py that is.
+Every function raises ValueError with a Chinese reason; its caller knows which error of zhsenti/core/errors.py that is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".
 CODE_KEYS = {"auto_map", "auto_mapping", "custom_pipelines", "custom_generate", "trust_remote_code"}
 KERNEL_KEYS = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
 
+
+FAMILY = ("qwen2", "qwen3")  # what config.json calls the models that are read at all
 
 # Each several times the largest Qwen's: memory is taken by these numbers before a weight is read.
 SIZES = {

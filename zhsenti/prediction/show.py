@@ -7,6 +7,7 @@ import sys
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from zhsenti.core.console import plain_console
 from zhsenti.data.text import readable
 
 if TYPE_CHECKING:
@@ -55,14 +56,13 @@ def _show_explanation(text: str, verdict: str, result: Prediction, explanation: 
 
     Everything that colour says stands in the table too: NO_COLOR, pipes and colour-blind readers lose nothing.
     """
-    from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     from zhsenti.prediction.explain import word_units
 
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.width = min(console.width, WIDTH)
     coloured = Text(_printable(text), overflow="fold")
     largest = max((abs(unit.effect) for unit in explanation.words), default=0.0)

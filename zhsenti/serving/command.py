@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError, first_line
 from zhsenti.core.flags import parse
-from zhsenti.core.paths import user_path
+from zhsenti.core.paths import ADAPTER, user_path
 from zhsenti.serving.config import EXAMPLES, ServeConfig
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def model_names(paths: list[str]) -> list[str]:
     names: list[str] = []
     for path in paths:
         folder = user_path(path).resolve()
-        plain = name = (folder.parent if folder.name == "lora_adapter" else folder).name or "model"
+        plain = name = (folder.parent if folder.name == ADAPTER else folder).name or "model"
         number = 2
         while name in names:
             name, number = f"{plain}-{number}", number + 1

@@ -152,6 +152,9 @@ class ProgressView(TrainerCallback):
         eval_dataloader: Sized = (),
         **kwargs: object,
     ) -> None:
+        if self.evaluation and self.evaluation.total != len(eval_dataloader):  # begun again with smaller passes
+            self.evaluation.remove()
+            self.evaluation = None
         if self.evaluation is None:
             self.evaluation = self.progress.add("验证", len(eval_dataloader), unit="批")
         self.evaluation.advance()

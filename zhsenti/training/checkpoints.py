@@ -16,6 +16,7 @@ from zhsenti.artifact import WEIGHTS, broken_files, seal
 from zhsenti.core.errors import TrainingError, first_line
 from zhsenti.core.files import fresh_folder, swap_in, write_text
 from zhsenti.core.hashing import json_sha256
+from zhsenti.core.paths import user_path
 from zhsenti.models.untrusted import read_json
 
 MARK = "zhsenti_checkpoint.json"
@@ -26,7 +27,7 @@ NEEDED = ("optimizer.pt", "scheduler.pt", STATE, WEIGHTS)
 UNFINISHED = ".unfinished-"
 DISCARDED = ".discarded-"
 SET_ASIDE = "broken"
-SECTIONS = {"config": "设置", "data": "数据", "task": "任务", "base": "基座"}
+SECTIONS = ("config", "data", "task", "base")
 
 
 class Identity(TypedDict):
@@ -151,7 +152,7 @@ def find_checkpoint(wanted: str, output_dir: Path) -> tuple[Path | None, list[st
     if wanted == "none":
         return None, []
     if wanted != "auto":
-        folder = Path(wanted)
+        folder = user_path(wanted)
         fault = fault_of(folder) if folder.is_dir() else "文件夹不存在"
         if fault:
             raise TrainingError(

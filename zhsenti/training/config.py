@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.flags import option, read_yaml
+from zhsenti.core.paths import ADAPTER, run_folder, user_path
 from zhsenti.data.config import DataConfig
 from zhsenti.methods import DEFAULT, METHODS
 from zhsenti.models.precision import PRECISIONS
@@ -91,12 +92,17 @@ class TrainConfig(DataConfig, ModelConfig):
         "none", "续训：auto（最后一个完整的检查点）| none（从头）| 检查点的路径", metavar="检查点"
     )
     wandb_project: str = option("zhsenti", "W&B 项目名（已登录才同步）", metavar="名称", group="记录")
-    run_name: str | None = option(None, "运行名（W&B 与 TensorBoard 里显示）", metavar="名称")
+    run_name: str | None = option(None, "运行名（W&B 里显示）", metavar="名称")
 
     @property
     def folder(self) -> Path:
         """Where the run writes."""
-        return Path(self.output_dir or f"experiments/{self.method}")
+        return user_path(self.output_dir or run_folder(self.method))
+
+    @property
+    def adapter(self) -> Path:
+        """Where the trained adapter will be."""
+        return self.folder / ADAPTER
 
     @property
     def effective_batch(self) -> int:

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from zhsenti.core.files import fresh_folder, recover
+from zhsenti.core.paths import ADAPTER
 from zhsenti.training.checkpoints import DISCARDED, UNFINISHED, checkpoints, prune, read_mark, step_of
 
 
-def sweep(output_dir: Path, adapter: Path) -> list[str]:
+def sweep(output_dir: Path) -> list[str]:
     """Recover the adapter of a killed run, and remove what is unfinished; Chinese lines on it."""
-    recover(adapter)
+    recover(output_dir / ADAPTER)
     left = [p for prefix in (UNFINISHED, DISCARDED) for p in output_dir.glob(f"{prefix}*")]
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
@@ -54,14 +55,14 @@ def _set_aside_later(output_dir: Path, taken: Path) -> str:
 
 def _set_aside_run(output_dir: Path) -> Path | None:
     """Keep an earlier run: its adapter is copied (its path stays usable), its log and checkpoints move away."""
-    adapter = output_dir / "lora_adapter"
+    adapter = output_dir / ADAPTER
     earlier = list(output_dir.glob("checkpoint-*")) + [
         p for p in (output_dir / "train_results.json", output_dir / "tensorboard") if p.exists()
     ]
     if not earlier and not adapter.is_dir():
         return None
     kept = fresh_folder(output_dir / f"previous-{time.strftime('%Y%m%d-%H%M%S')}")
-    if adapter.is_dir():  # first: after a kill in the middle the next run finds the rest and does all of it again
+    if adapter.is_dir():  # before anything moves: a run that is killed here finds all of it at its next start
         shutil.copytree(adapter, kept / adapter.name)
     for path in earlier:
         path.rename(kept / path.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from zhsenti.artifact import Manifest, save_artifact
-from zhsenti.core.console import say
+from zhsenti.core.console import duration, say
 from zhsenti.core.errors import TrainingError, first_line
 from zhsenti.core.provenance import library_versions
 from zhsenti.task import SentimentTask
@@ -67,7 +67,7 @@ def _closing_lines(result: Result, adapter: Path, log: ResultsLog) -> list[str]:
     lines = [
         f"完成：验证准确率 {result['dev_accuracy']:.2%}"
         f"（n={result['n_dev']}，95 % 区间 {low:.2%}–{high:.2%}），"
-        f"{result['seconds'] / 60:.1f} 分钟，{result['reviews_per_second']:.2f} 条/秒。",
+        f"{duration(result['seconds'])}，{result['reviews_per_second']:.2f} 条/秒。",
         f"适配器：{adapter}",
     ]
     if log.waiting:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.errors import TrainingError
+from zhsenti.core.paths import user_path
 from zhsenti.task import SentimentTask
 from zhsenti.training.checkpoints import Identity, checkpoints, read_mark
 from zhsenti.training.config import TrainConfig
@@ -48,7 +49,7 @@ def keep_base(config: TrainConfig, output_dir: Path) -> TrainConfig:
     wanted = config.resume_from_checkpoint
     if wanted == "none" or config.use_qlora is not None:
         return config
-    for folder in checkpoints(output_dir) if wanted == "auto" else [Path(wanted)]:
+    for folder in checkpoints(output_dir) if wanted == "auto" else [user_path(wanted)]:
         with contextlib.suppress(OSError, ValueError, KeyError):
             return dataclasses.replace(config, use_qlora=bool(read_mark(folder)["identity"]["config"]["use_qlora"]))
     return config

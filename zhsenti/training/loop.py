@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 
+from zhsenti.artifact import live_adapter
 from zhsenti.core.errors import TrainingError
 from zhsenti.methods.prompt import Encoded, token_batches
 from zhsenti.models.trie import TokenTrie
@@ -22,7 +23,6 @@ from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.checkpoints import Identity, last_whole
 from zhsenti.training.failures import is_out_of_memory
 from zhsenti.training.processes import Processes
-from zhsenti.training.restore import live_adapter
 from zhsenti.training.saving import SavingTrainer
 
 MAX_SHOWN = 32  # rows that are named in a message
@@ -204,7 +204,7 @@ class SentimentTrainer(SavingTrainer):
         Raises:
             TrainingError: One is not finite.
         """
-        for name, tensor in live_adapter(self.model.network):
+        for name, tensor in live_adapter(self.model.network).items():
             self._check_finite(tensor.abs().max(), f"第 {self.state.global_step} 步之后的权重 {name} ")
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:

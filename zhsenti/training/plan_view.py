@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
-from zhsenti.core.console import say
+from zhsenti.core.console import duration, gigabytes, plain_console, say
 from zhsenti.data.split import Example
 from zhsenti.models.backbone import unwrap
 from zhsenti.models.decoder import is_known
@@ -23,7 +22,7 @@ def show_plan(parts: Parts) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in _lines(parts):
         table.add_row(name, value)
-    Console(stderr=True, highlight=False).print(table)
+    plain_console(stderr=True).print(table)
     for line in _notices(parts):
         say(f"注意：{line}")
 
@@ -45,8 +44,8 @@ def _lines(parts: Parts) -> list[tuple[str, str]]:
         ("设备", f"{parts.device}，{parts.precision.name}{'，4 比特基座' if plan.fit.qlora else ''}"),
         ("可训练参数", f"{plan.trainable:,} / {plan.total:,}（{plan.trainable / plan.total:.2%}）"),
         ("更新步数", f"{plan.steps}，有效批量 {parts.config.effective_batch}"),
-        ("预计（估算）", f"约 {max(plan.seconds / 60, 0.1):.1f} 分钟，{memory}约 {plan.fit.memory / 1e9:.1f} GB"),
-        ("内存安排", f"上限 {plan.budget / 1e9:.1f} GB：每次前向至多 {plan.fit.micro_tokens} token{recompute}"),
+        ("预计（估算）", f"约 {duration(plan.seconds)}，{memory}约 {gigabytes(plan.fit.memory)}"),
+        ("内存安排", f"上限 {gigabytes(plan.budget)}：每次前向至多 {plan.fit.micro_tokens} token{recompute}"),
     ]
 
 
@@ -65,7 +64,7 @@ def _notices(parts: Parts) -> list[str]:
         )
     if plan.fit.memory > plan.budget:
         lines.append(
-            f"估计要 {plan.fit.memory / 1e9:.1f} GB，空闲只有 {plan.budget / 1e9:.1f} GB，可能中途内存不足；"
+            f"估计要 {gigabytes(plan.fit.memory)}，空闲只有 {gigabytes(plan.budget)}，可能中途内存不足；"
             "可减小 --max_length 或换小一号的基座。"
         )
     if not is_known(unwrap(parts.network).model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import ItemsView, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -45,13 +45,6 @@ def refusing(checkpoint: Path | str | None) -> Iterator[None]:
             found=first_line(error),
             todo="换一个检查点，或用 --resume_from_checkpoint none 从头训练。",
         ) from error
-
-
-def live_adapter(network: nn.Module) -> ItemsView[str, Tensor]:
-    """Names and tensors that ``network``'s adapter consists of, the head included, as they are now."""
-    from peft import get_peft_model_state_dict
-
-    return get_peft_model_state_dict(network, save_embedding_layers=False).items()
 
 
 def put_adapter(network: nn.Module, weights: Weights, folder: Path) -> None:

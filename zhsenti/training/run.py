@@ -57,7 +57,7 @@ def train(config: TrainConfig, sources: Mapping[str, str] | None = None) -> Path
             held.enter_context(hold(folder / ".lock", "训练", folder, "--output_dir", TrainingError))
         parts, checkpoint = _take_up(parts, identity)
         _train(parts, identity, checkpoint)
-    return folder / "lora_adapter"
+    return config.adapter
 
 
 def _check_before_writing(parts: Parts, identity: Identity) -> None:
@@ -93,7 +93,7 @@ def _find(parts: Parts, identity: Identity) -> tuple[Path | None, list[str]]:
 def _take_up(parts: Parts, identity: Identity) -> tuple[Parts, Path | None]:
     """Clear the output folder for this run, and show its plan; the parts as they go on, and from which checkpoint."""
     config, processes = parts.config, parts.processes
-    notes = processes.from_main(lambda: sweep(config.folder, config.folder / "lora_adapter"))
+    notes = processes.from_main(lambda: sweep(config.folder))
     checkpoint, found = _find(parts, identity)
     for note in [*notes, *found]:
         processes.say(note, indent=1)
@@ -120,7 +120,7 @@ def _train(parts: Parts, identity: Identity, checkpoint: Path | None) -> None:
     try:
         result = Session(parts, identity, folder, log).run(checkpoint)
         if processes.is_main:
-            finish(parts, result, folder / "lora_adapter", log)
+            finish(parts, result, parts.config.adapter, log)
     except KeyboardInterrupt as stop:
         processes.say(f"已停止，{last_whole(folder)}。继续训练：同一条命令加 --resume_from_checkpoint auto")
         if isinstance(stop, Interrupted):  # which all processes are, at the same step

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -14,16 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer
 
-from zhsenti.artifact import WEIGHTS
+from zhsenti.artifact import WEIGHTS, live_adapter, write_adapter
 from zhsenti.core.errors import first_line
 from zhsenti.methods.base import Scorer
 from zhsenti.training.checkpoints import BEST, STATE, UNFINISHED, Identity, commit, last_whole, prune, read_mark
 from zhsenti.training.failures import is_disk_error
 from zhsenti.training.processes import Processes
-from zhsenti.training.restore import Weights, best_weights, live_adapter, put_adapter, refusing
+from zhsenti.training.restore import Weights, best_weights, put_adapter, refusing
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    pass
 
 
 class SavingTrainer(Trainer):
@@ -62,16 +62,15 @@ class SavingTrainer(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: object) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best:
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in live_adapter(self.model.network)}
+            live = live_adapter(self.model.network)
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in live.items()}
         return is_best
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         folder = Path(output_dir) if output_dir else self.folder
-        network = cast("PeftModel", self.model.network)
-        network.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)
+        write_adapter(self.model.network, folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write, mark, rename, prune. A disk that does not take it costs this checkpoint, not the run.

@@ -20,7 +20,7 @@ def trackers(output_dir: Path, project: str, run_name: str | None) -> list[Train
     Args:
         output_dir: Of the run.
         project: Of W&B.
-        run_name: W&B's and TensorBoard's name of the run; theirs where None.
+        run_name: W&B's name of the run; its own where None.
     """
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback, WandbCallback

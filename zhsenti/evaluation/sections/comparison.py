@@ -8,6 +8,7 @@ from functools import cached_property
 
 from pydantic import Field
 
+from zhsenti.core.console import plain_console
 from zhsenti.evaluation.compare import ComparisonFile, Pair
 from zhsenti.evaluation.drawing import Picture
 from zhsenti.evaluation.schema import FORMAT, Model, Provenance, Scores
@@ -103,9 +104,7 @@ class ComparisonSection(Section[Comparison]):
         return files
 
     def show(self) -> None:
-        from rich.console import Console
-
-        show(self.result.comparison, Console(highlight=False))
+        show(self.result.comparison, plain_console())
 
     @cached_property
     def _pairs(self) -> list[Pair]:

@@ -37,18 +37,18 @@ def show(comparison: ComparisonFile, console: Console) -> None:
         table.add_row(title, *accuracies, *rest, speed)
     console.print(table)
     if any(item.contaminated for item in comparison.systems):
-        console.print("* 训练语料含有测试数据，成绩不可作公平比较", markup=False)
+        console.print("* 训练语料含有测试数据，成绩不可作公平比较")
     adapter = comparison.systems[-1]
     _show_confusion(adapter, comparison.labels, console)
     titles = {item.name: item.title for item in comparison.systems}
     for pair in comparison.pairs:
         if ADAPTER in (pair.a, pair.b):
-            console.print(pair_sentence(pair.readable(), titles), markup=False, soft_wrap=True)
+            console.print(pair_sentence(pair.readable(), titles), soft_wrap=True)
     for item in comparison.systems:
         for note in item.notes:
-            console.print(f"{item.title}：{note}", markup=False, soft_wrap=True)
+            console.print(f"{item.title}：{note}", soft_wrap=True)
     for note in comparison.notes:
-        console.print(f"数据：{note}", markup=False, soft_wrap=True)
+        console.print(f"数据：{note}", soft_wrap=True)
 
 
 def _show_confusion(item: SystemScores, labels: list[str], console: Console) -> None:
