@@ -6,8 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.errors import ArtifactError, ConfigError
-from zhsenti.core.files import swap_in, sync_folder, write_json
+from zhsenti.core.files import building, sync_folder, write_json
 from zhsenti.core.hashing import file_sha256
 from zhsenti.core.paths import user_path
 from zhsenti.core.provenance import library_versions
@@ -127,17 +125,12 @@ def save_artifact(folder: Path, network: Any, manifest: Manifest) -> None:
     """
     from safetensors.torch import load_file
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with building(folder) as staging:
         write_adapter(network, staging)
         compare_with_live(network, load_file(staging / WEIGHTS), staging)
         values = dataclasses.asdict(dataclasses.replace(manifest, versions=library_versions()))
         values.pop("files")
         seal(staging, MANIFEST, values)
-        swap_in(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_adapter(network: Any, folder: Path) -> None:

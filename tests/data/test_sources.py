@@ -121,3 +121,17 @@ def test_one_line_adds_a_data_set(monkeypatch, tmp_path, capsys):
     ]
     with pytest.raises(ConfigError, match="toy"):
         audit.main([])
+
+
+def test_a_named_data_sets_labels_are_its_own_not_the_users_spellings(unreachable, monkeypatch):
+    """three_labels.yaml calls 0 neutral; the 0 in ChnSentiCorp's files is 负面 all the same."""
+    rows = {
+        split: [{"text": f"{split}{i}", "label": i % 2} for i in range(n)] for split, n in chnsenticorp.ROWS.items()
+    }
+    monkeypatch.setattr(chnsenticorp, "_from_modelscope", lambda: rows)
+    task = SentimentTask(labels=("负面", "中性", "正面"), aliases={"负面": ("-1",), "中性": ("0",), "正面": ("1",)})
+    splits = load_dataset(DataConfig(dataset="ChnSentiCorp"), task)
+    assert {row.text: task.labels[row.label] for row in splits.test[:2]} == {"test0": "负面", "test1": "正面"}
+    assert {row.label for row in splits.train} == {0, 2}
+    with pytest.raises(DataError, match="任务的标签不符"):
+        load_dataset(DataConfig(dataset="ChnSentiCorp"), SentimentTask(labels=("喜", "怒")))

@@ -129,6 +129,19 @@ def swap_in(new: Path, folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its place when the block ends well, and is gone when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    staging.mkdir()
+    try:
+        yield staging
+        swap_in(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def recover(folder: Path) -> None:
     """Undo what a kill inside ``swap_in`` may have left, and remove what was never finished beside ``folder``."""
     old = folder.with_name(f".{folder.name}.old")

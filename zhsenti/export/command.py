@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,14 +60,15 @@ def export(config: ExportConfig) -> Path:
     for note in rows.notes:
         say(note)
     say(f"用 {rows.source} 的 {len(rows.texts)} 条评论核对")
-    from zhsenti.core.files import hold, recover, swap_in
+    from zhsenti.artifact import seal
+    from zhsenti.core.files import building, hold, recover
     from zhsenti.prediction.predictor import SentimentPredictor
 
     predictor = SentimentPredictor.from_folder(artifact, model_name=config.model_name, temperature=1.0)
     form.refuse_loaded(predictor.method, predictor.network)
     check_kept(output, predictor.base.path, "基座")
     check_room(output, form.room(dtype), predictor.base.path)
-    lock, staging = (output.with_name(f".{output.name}.{end}") for end in ("lock", uuid.uuid4().hex[:8]))
+    lock = output.with_name(f".{output.name}.lock")
     with hold(lock, "导出", output, "--output"):
         try:
             with Progress() as progress:
@@ -78,16 +77,12 @@ def export(config: ExportConfig) -> Path:
             method, base, precision = predictor.method, predictor.base, predictor.precision.name
             del predictor  # its weights go before the next ones come
             recover(output)
-            staging.mkdir()
-            job = _Job(form, dtype, method, staging)
-            job.write(base.path, artifact.adapter)
-            parity = {**job.compare(rows, reference), "adapter_precision": precision}
-            from zhsenti.artifact import seal
-
-            seal(staging, MARK, job.describe(config, manifest, rows, parity))
-            swap_in(staging, output)
+            with building(output) as staging:
+                job = _Job(form, dtype, method, staging)
+                job.write(base.path, artifact.adapter)
+                parity = {**job.compare(rows, reference), "adapter_precision": precision}
+                seal(staging, MARK, job.describe(config, manifest, rows, parity))
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
             lock.unlink(missing_ok=True)
     _print_summary(form, output, parity)
     return output

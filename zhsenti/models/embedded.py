@@ -9,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import uuid
 import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.errors import ModelError, first_line
-from zhsenti.core.files import require_space
+from zhsenti.core.files import building, require_space
 from zhsenti.core.hashing import file_sha256
 from zhsenti.models.untrusted import FAMILY
 
@@ -190,25 +189,22 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
     from zhsenti.models.backbone import quiet_loading
 
     say("转换为 bfloat16 safetensors（一次，约一分钟）……")
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                gguf_file=gguf.name,
-                quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.bfloat16,
-                trust_remote_code=False,
-            )
-            if model.config.model_type not in FAMILY:
-                raise ValueError(f"model_type = {model.config.model_type}")
-            _tie(model)
-            model.save_pretrained(staging, safe_serialization=True)
-            AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(staging)
-        seal_model(staging, origin)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
+        with building(folder) as staging:
+            with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
+                model = AutoModelForCausalLM.from_pretrained(
+                    gguf.parent,
+                    gguf_file=gguf.name,
+                    quantization_config=GgufConfig(dequantize=True),
+                    dtype=torch.bfloat16,
+                    trust_remote_code=False,
+                )
+                if model.config.model_type not in FAMILY:
+                    raise ValueError(f"model_type = {model.config.model_type}")
+                _tie(model)
+                model.save_pretrained(staging, safe_serialization=True)
+                AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(staging)
+            seal_model(staging, origin)
     # The reader of GGUF checks nothing: a file that lies ends in whatever Python raises for its numbers.
     except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, struct.error) as error:
         raise ModelError(
@@ -216,8 +212,6 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
             found=first_line(error),
             todo="换一个完整的 Qwen2/2.5/3 GGUF 文件。",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _tie(model: Any) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zhsenti.core.errors import DataError
+from zhsenti.core.files import building
 from zhsenti.core.paths import cache_root
 from zhsenti.data.config import DataConfig
 from zhsenti.data.registry import Dataset
 from zhsenti.data.sources.files import load_path
+from zhsenti.data.sources.polarity import polar_indices
 from zhsenti.data.split import DatasetSplits
 from zhsenti.task import SentimentTask
 
@@ -27,14 +27,19 @@ def load(config: DataConfig, task: SentimentTask) -> DatasetSplits:
     """Read the cached copy; without one, fetch it, check it by its row counts, and cache it.
 
     Raises:
-        DataError: It is not cached and no source gives it.
+        DataError: It is not cached and no source gives it, or the task lacks one of the two labels.
     """
+    indices = polar_indices(task, NAME)
     folder = cache_root() / "datasets" / NAME
     source = "本地缓存"
     if not all((folder / f"{split}.jsonl").is_file() for split in ROWS):
         source = _fetch(folder)
-    splits = load_path(folder, replace(config, text_column="text", label_column="label"), task)
-    return replace(splits, name=NAME, source=source)
+    as_written = SentimentTask(labels=("0", "1"), template=task.template)
+    splits = load_path(folder, replace(config, text_column="text", label_column="label"), as_written)
+    parts = {
+        split: [replace(example, label=indices[example.label]) for example in getattr(splits, split)] for split in ROWS
+    }
+    return replace(splits, name=NAME, source=source, **parts)
 
 
 def _fetch(folder: Path) -> str:
@@ -69,14 +74,10 @@ def _fetch(folder: Path) -> str:
 
 
 def _store(rows: Rows, folder: Path) -> None:
-    """Atomic: the folder appears whole."""
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    staging.mkdir(parents=True)
-    for split, of_split in rows.items():
-        lines = (json.dumps({"text": row["text"], "label": row["label"]}, ensure_ascii=False) for row in of_split)
-        (staging / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    with building(folder) as staging:
+        for split, of_split in rows.items():
+            lines = (json.dumps({"text": row["text"], "label": row["label"]}, ensure_ascii=False) for row in of_split)
+            (staging / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _from_hub() -> Rows:

