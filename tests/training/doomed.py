@@ -138,6 +138,8 @@ def _prepare(
     import torch
 
     torch.set_num_threads(threads)
+    if hasattr(signal, "SIGHUP"):  # nohup has it ignored, and what is ignored stays so in a training
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if kill_at or count_in:
         _watch_files(Path(argv[argv.index("--output_dir") + 1]), kill_at, count_in)
     if file_limit:
