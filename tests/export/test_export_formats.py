@@ -153,7 +153,7 @@ def test_looking_at_the_place_leaves_nothing_there(adapter, tmp_path):
 def test_a_disk_without_room_is_named_before_anything_is_written(export, monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**12, 10**12, 10**6))
-    assert export(output=tmp_path / "new" / "out").refused("磁盘空间不够", "0.1 GB", "0.0 GB", "--output")
+    assert export(output=tmp_path / "new" / "out").refused("磁盘空间不够", "50.2 MB", "1.0 MB", "--output")
     assert not list(tmp_path.iterdir())
 
 

@@ -16,7 +16,7 @@ from zhsenti.training.run import train
 
 def test_a_disk_too_small_is_found_before_training(config, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1e6})())
-    with pytest.raises(TrainingError, match=r"磁盘空间不够[\s\S]*至少[\s\S]*剩 1 MB[\s\S]*save_total_limit"):
+    with pytest.raises(TrainingError, match=r"磁盘空间不够[\s\S]*至少[\s\S]*剩 1\.0 MB[\s\S]*save_total_limit"):
         train(config())
     assert not (tmp_path / "run").exists()
 
