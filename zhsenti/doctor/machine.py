@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zhsenti.core.console import gigabytes
+from zhsenti.core.container import memory_limit
 from zhsenti.core.paths import cache_root
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root
 from zhsenti.models.embedded import EMBEDDED, is_whole
@@ -26,11 +27,6 @@ RUN_BYTES = 0.5e9  # two checkpoints, the adapter, logs and a report, with room
 OPEN_FILES = 1024
 SHARED_BYTES = 256e6
 SHM = Path("/dev/shm")
-# Version 2 and version 1 of Linux control groups: limit, use.
-CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
 
 
 def python() -> Iterator[Finding]:
@@ -54,7 +50,7 @@ def memory() -> Iterator[Finding]:
 
     ram = psutil.virtual_memory()
     free, found = ram.available, f"共 {gigabytes(ram.total)}，空闲 {gigabytes(ram.available)}"
-    limit = cgroup_limit()
+    limit = memory_limit()
     if limit and limit[0] < ram.total:
         free = min(free, limit[0] - limit[1])
         found += f"；容器限额 {gigabytes(limit[0])}，还可用 {gigabytes(max(free, 0))}"
@@ -70,17 +66,6 @@ def memory() -> Iterator[Finding]:
     else:
         fits = "0.5B 和 1.5B" if free >= TRAIN_LARGER else "0.5B"
         yield Finding("内存", OK, f"{found}；够在 CPU 上训练 {fits}（bf16 约 {default}、{larger}，估算）")
-
-
-def cgroup_limit() -> tuple[int, int] | None:
-    """Limit and use of this container's memory in bytes, or None without a limit."""
-    for files in CGROUPS:
-        try:
-            limit, used = (int(path.read_text()) for path in files)
-        except (OSError, ValueError):  # not this version, or no limit ("max")
-            continue
-        return limit, used
-    return None
 
 
 def disks() -> Iterator[Finding]:
