@@ -10,7 +10,7 @@ from zhsenti.audit.rows import AuditSplit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.config import DataConfig
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, read_table
+from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, data_files, read_table
 from zhsenti.data.registry import DATASETS
 from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.sources import load_dataset
@@ -79,14 +79,7 @@ def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
 
 def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     """Its train, dev and test files; where there is none of these, every data file."""
-    files = [
-        p
-        for p in list_folder(folder)
-        if p.suffix.lower() in SUFFIXES
-        and p.is_file()
-        and not p.name.startswith((".", "~$"))
-        and p.name not in OWN_FILES
-    ]
+    files = [p for p in data_files(folder) if p.name not in OWN_FILES]
     splits = [p for p in files if p.stem.lower() in _CANONICAL]
     if not files:
         listed = "、".join(p.name for p in list_folder(folder)[:8]) or "空文件夹"

@@ -13,7 +13,7 @@ from zhsenti.data.excel import read_excel
 from zhsenti.data.faults import Faults
 from zhsenti.data.formats import Content, Row, read_csv, read_json, read_jsonl, read_tsv, union_of_keys
 from zhsenti.data.parquet import read_parquet
-from zhsenti.data.sniff import check_content, unreadable
+from zhsenti.data.sniff import check_content, list_folder, unreadable
 from zhsenti.data.text import cell_text, text_fault
 
 READERS: dict[str, Callable[[Path], Content]] = {
@@ -206,6 +206,18 @@ def open_rows(path: Path) -> Source:
     if first is None:
         raise DataError(f"{path} 只有表头，没有数据", found="、".join(map(str, content.columns))[:200])
     return Source(path, content, chain([first], rows), first.error)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """What in a folder is called like a table, by name.
+
+    A link that leads nowhere, a pipe or a folder of such a name is among them: opening it says what it is, where
+    leaving it out would lose the rows that were meant.
+
+    Raises:
+        DataError: The folder cannot be listed.
+    """
+    return [path for path in list_folder(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def _readable(path: Path, rows: Iterator[Row]) -> Iterator[Row]:

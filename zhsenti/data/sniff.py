@@ -73,13 +73,13 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The entries of a folder by name.
+    """The entries of a folder by name, without hidden ones and the lock files of an Excel that is open.
 
     Raises:
         DataError: They cannot be listed.
     """
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~$")))
     except OSError as error:
         raise unreadable(folder, error) from error
 
