@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.core.errors import ConfigError
 
 DEFAULT_TEMPLATE = "评论：{text}\n情感倾向："
 MAX_LABELS, MAX_TEMPLATE = 1000, 20_000  # more than any model answers or reads; a stranger's file could hold millions
@@ -140,32 +140,23 @@ class SentimentTask:
             object.__setattr__(self, "_spellings_cache", cached)
         return cached
 
-    def label_indices(self, raw: Iterable[object], where: str) -> list[int]:
-        """The class index of every label.
+    def unknown_labels(self, raw: Iterable[str]) -> tuple[str, str, str]:
+        """What to say of labels that the task does not know.
 
         Args:
-            raw: Labels as written.
-            where: What they are of, for the message.
+            raw: Those labels as written, as often as they occur.
 
-        Raises:
-            DataError: Some are unknown; the message counts them and names the nearest label.
+        Returns:
+            What is expected; what was found, with counts and the nearest label; what to do (all in Chinese).
         """
-        raw = list(raw)
-        indices = [self.label_index(value) for value in raw]
-        unknown = Counter(str(value) for value, index in zip(raw, indices, strict=True) if index is None)
-        if unknown:
-            shown = "，".join(f"{value!r}×{count}{self._hint(value)}" for value, count in unknown.most_common(8))
-            more = f" 等 {len(unknown)} 种" if len(unknown) > 8 else ""
-            accepted = "；".join(
-                f"{label}（{'、'.join(self.aliases.get(label, ())) or '仅此写法'}）" for label in self.labels
-            )
-            raise DataError(
-                f"{where} 有 {unknown.total()} 行的标签不认识",
-                expected=accepted,
-                found=shown + more,
-                todo="改正这些行，或在 --config 的 YAML 里用 task.labels / task.aliases 声明自己的标签。",
-            )
-        return [index for index in indices if index is not None]
+        unknown = Counter(raw)
+        shown = "，".join(f"{value!r}×{count}{self._hint(value)}" for value, count in unknown.most_common(8))
+        more = f" 等 {len(unknown)} 种" if len(unknown) > 8 else ""
+        accepted = "；".join(
+            f"{label}（{'、'.join(self.aliases.get(label, ())) or '仅此写法'}）" for label in self.labels
+        )
+        todo = "改正这些行，或在 --config 的 YAML 里用 task.labels / task.aliases 声明自己的标签。"
+        return accepted, shown + more, todo
 
     def _hint(self, value: str) -> str:
         near = difflib.get_close_matches(_folded(value), list(self._spellings()), n=1, cutoff=0.5)

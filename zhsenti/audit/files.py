@@ -10,7 +10,7 @@ from zhsenti.audit.rows import AuditSplit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.config import DataConfig
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, data_files, read_table
+from zhsenti.data.read import ASPECT, LABEL, SUFFIXES, TEXT, data_files, read_table
 from zhsenti.data.registry import DATASETS
 from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.sources import load_dataset
@@ -92,12 +92,12 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
 
 def _read(path: Path, name: str, config: AuditConfig, task: SentimentTask, notes: list[str]) -> AuditSplit:
     table = read_table(path)
-    text = table.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    aspect = table.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
-    has_label = config.label_column or {str(c).strip().lower() for c in table.columns} & set(LABEL_NAMES)
-    label = table.column(config.label_column, LABEL_NAMES, "标签", "--label_column") if has_label else None
+    text = table.column(config.text_column, TEXT)
+    aspect = table.column(config.aspect_column, ASPECT) if task.has_aspect else None
+    has_label = config.label_column or {str(c).strip().lower() for c in table.columns} & set(LABEL.names)
+    label = table.column(config.label_column, LABEL) if has_label else None
     if label is None:
-        notes.append(f"{path.name}：没有标签列，只审计文本；标签列叫别的名字就用 --label_column 指出")
+        notes.append(f"{path.name}：没有标签列，只审计文本；标签列叫别的名字就用 {LABEL.flag} 指出")
     written = None if label is None else [cell_text(row[label]) for row in table.rows]
     return AuditSplit(
         name=name,
