@@ -13,6 +13,7 @@ import rjieba
 from zhsenti.audit.checks.base import AuditOptions, Check, Outcome, Warned
 from zhsenti.audit.findings import Finding, Kind, Shortcut
 from zhsenti.audit.rows import Rows
+from zhsenti.data.text import readable
 from zhsenti.task import SentimentTask
 
 SHORTCUT = Kind("shortcut", "一看便知标签的特征", 50)
@@ -84,7 +85,7 @@ def _finding(shortcut: Shortcut, split: str) -> Finding:
 
 def features(text: str) -> set[Feature]:
     """Everything that is looked for in one text."""
-    text = text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    text = readable(text[:_MAX_CHARACTERS])
     words = [word for word in rjieba.cut(text) if word.strip()]
     present: set[Feature] = {("word", word) for word in words if any(c.isalnum() for c in word)}
     if words:
