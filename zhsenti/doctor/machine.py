@@ -16,7 +16,8 @@ from pathlib import Path
 
 from zhsenti.core.console import gigabytes
 from zhsenti.core.container import memory_limit
-from zhsenti.core.paths import cache_root
+from zhsenti.core.files import free_bytes
+from zhsenti.core.paths import cache_root, model_cache
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root
 from zhsenti.models.embedded import EMBEDDED, is_whole
 
@@ -71,7 +72,7 @@ def memory() -> Iterator[Finding]:
 def disks() -> Iterator[Finding]:
     """Room for the embedded model in the cache, and for a run in the current folder."""
     cache, spec = cache_root(), EMBEDDED["embedded"]
-    whole = is_whole(cache / "models" / "embedded")
+    whole = is_whole(model_cache() / "embedded")
     needed = 0.0 if whole else spec.room
     why = "已有内置模型" if whole else f"准备内置模型要 {gigabytes(needed)}"
     move = "或设 ZHSENTI_CACHE=/别的/文件夹 换一个位置"
@@ -95,7 +96,7 @@ _WRITING = {
 def _disk(name: str, folder: Path, needed: float, why: str, otherwise: str) -> Finding:
     """Can files be written to ``folder`` (or to where it will be made), and is there room for ``needed`` bytes?"""
     place = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(place)
     found = f"{folder}，空闲 {gigabytes(free)}"
     try:
         with tempfile.TemporaryFile(dir=place) as stream:
