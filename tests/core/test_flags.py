@@ -344,13 +344,21 @@ def test_positional_words_may_stand_anywhere(words):
     [
         (["--json", "false", "a"], ["a"], False),
         (["--json"], [], True),
-        (["-", "-5", "- a", ""], ["-", "-5", "- a", ""], False),
+        (["-", "-5", "- a"], ["-", "-5", "- a"], False),
         (["a", "--", "--json", "--", "-x"], ["a", "--json", "--", "-x"], False),
     ],
 )
 def test_positional_words_and_switches(words, files, json):
     config, _ = parse(FilesConfig, words, "", positional="files")
     assert (config.files, config.json) == (files, json)
+
+
+def test_no_item_of_a_list_may_be_empty(tmp_path):
+    """As where a variable of the shell has no value: as a path it would be the current folder."""
+    assert "命令行 的 files：有一个是空的" in faults(FilesConfig, ["a", ""], positional="files")
+    assert "命令行 的 files：有一个是空的" in faults(FilesConfig, ["--files", " "])
+    assert "places：有一个是空的" in faults(AllTypes, ["--places", "a", "--places="])
+    assert "files：有一个是空的" in faults(FilesConfig, ["--config", write(tmp_path / "c.yaml", "files: [a, '']")])
 
 
 def test_a_flag_with_a_slip_is_no_file():
