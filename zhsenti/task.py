@@ -6,10 +6,11 @@ import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.yaml_files import read_yaml
 
 DEFAULT_TEMPLATE = "评论：{text}\n情感倾向："
 MAX_LABELS, MAX_TEMPLATE = 1000, 20_000  # more than any model answers or reads; a stranger's file could hold millions
@@ -165,6 +166,24 @@ class SentimentTask:
     def to_dict(self) -> dict[str, Any]:
         """The task as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def resolve(cls, given: str | Mapping[str, Any] | None, max_length: int | None) -> SentimentTask:
+        """The task that flags name: the default, or the one given, with ``max_length`` applied over it.
+
+        Args:
+            given: A YAML file with the task, or with a section ``task``; or what stands in such a section.
+            max_length: In place of the task's own.
+
+        Raises:
+            ConfigError: The file cannot be read, or defines no task.
+        """
+        values = {} if given is None else given
+        if isinstance(values, str):
+            values = read_yaml(values)
+            values = values.get("task", values)
+        task = cls.from_dict(values)
+        return replace(task, max_length=max_length) if max_length else task
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SentimentTask:

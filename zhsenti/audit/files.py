@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.audit.config import AuditConfig
+from zhsenti.audit.config import FINDINGS, RESULT, AuditConfig
 from zhsenti.audit.rows import AuditSplit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
@@ -19,7 +19,6 @@ from zhsenti.data.split import DatasetSplits
 from zhsenti.data.text import cell_text
 from zhsenti.task import SentimentTask
 
-OWN_FILES = ("findings.csv", "audit.json")  # what an audit wrote into the folder is no data
 _CANONICAL = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
 
 
@@ -79,7 +78,7 @@ def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
 
 def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     """Its train, dev and test files; where there is none of these, every data file."""
-    files = [p for p in data_files(folder) if p.name not in OWN_FILES]
+    files = [p for p in data_files(folder) if p.name not in (FINDINGS, RESULT)]  # an earlier audit's are no data
     splits = [p for p in files if p.stem.lower() in _CANONICAL]
     if not files:
         listed = "、".join(p.name for p in list_folder(folder)[:8]) or "空文件夹"
