@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
     folder = user_path(config.output_dir)
-    check_writable(folder)
+    check_writable(folder, "--output_dir")
     manifest = open_artifact(config.model_path).manifest if config.model_path else None
     task = _task(config, manifest)
     splits, notes = read_splits(config, task)

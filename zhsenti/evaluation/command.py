@@ -111,7 +111,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
         ZhsentiError: A user's mistake; nothing has been written then.
     """
     names = parse_baselines(config.baselines)
-    check_writable(user_path(config.output_dir))
+    check_writable(user_path(config.output_dir), "--output_dir")
     artifact = open_artifact(config.model_path)
     manifest = artifact.manifest
     others = {path: open_artifact(path) for path in split_names(config.other_adapters)}
