@@ -13,7 +13,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     Returns:
         Its lower and its upper end.
     """
-    from scipy.stats import binomtest  # half a second
+    from scipy.stats import binomtest  # here, because --help must not wait for it
 
     interval = binomtest(hits, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

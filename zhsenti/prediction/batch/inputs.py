@@ -11,7 +11,7 @@ from zhsenti.core.errors import DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.formats import MAX_COLUMNS
 from zhsenti.data.read import SUFFIXES, Source, data_files
-from zhsenti.data.sniff import is_folder, list_folder
+from zhsenti.data.sniff import LOCK, is_folder, list_folder
 
 JSON = (".json", ".jsonl")
 
@@ -31,7 +31,7 @@ def find_inputs(text: str) -> tuple[list[Path], list[str]]:
     path = user_path(text)
     if glob.has_magic(text) and not os.path.exists(path):
         named = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        files = [one for one in named if os.path.isfile(one)]
+        files = [one for one in named if not one.name.startswith(LOCK) and not os.path.isdir(one)]
         if not files:
             raise DataError(f"没有文件符合 {text}", todo="检查通配符；要加引号，免得 shell 先展开它。")
         return files, []
