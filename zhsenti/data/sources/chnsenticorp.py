@@ -36,10 +36,11 @@ def load(config: DataConfig, task: SentimentTask) -> DatasetSplits:
         source = _fetch(folder)
     as_written = SentimentTask(labels=("0", "1"), template=task.template)
     splits = load_path(folder, replace(config, text_column="text", label_column="label"), as_written)
-    parts = {
-        split: [replace(example, label=indices[example.label]) for example in getattr(splits, split)] for split in ROWS
-    }
-    return replace(splits, name=NAME, source=source, **parts)
+    train, dev, test = (
+        [replace(example, label=indices[example.label]) for example in examples]
+        for examples in (splits.train, splits.dev, splits.test)
+    )
+    return replace(splits, name=NAME, source=source, train=train, dev=dev, test=test)
 
 
 def _fetch(folder: Path) -> str:
