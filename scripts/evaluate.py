@@ -1,6 +1,6 @@
-"""Alias of ``zhsenti evaluate --report false --baselines none``."""
+"""Alias of ``zhsenti evaluate --report false --baselines none``; a YAML may say otherwise."""
 
 from zhsenti.cli import run
 
 if __name__ == "__main__":
-    run("evaluate", "--report", "false", "--baselines", "none")
+    run("evaluate", report=False, baselines="none")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from zhsenti import __version__
 from zhsenti.core.errors import ConfigError, exit_on_error
@@ -20,8 +23,12 @@ COMMANDS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, defaults: Mapping[str, Any] | None = None) -> int:
     """Run the subcommand named by the first word.
+
+    Args:
+        argv: The subcommand and its words; None for those of the process.
+        defaults: Handed to the subcommand's function where there are any: see ``run``.
 
     Raises:
         ConfigError: There is none of this name.
@@ -40,8 +47,9 @@ def main(argv: list[str] | None = None) -> int:
             expected="、".join(COMMANDS),
             todo=(f"是否指 {near[0]}？" if near else "") + "zhsenti --help 列出所有命令。",
         )
-    module, function = COMMANDS[words[0]][0].split(":")
-    return getattr(importlib.import_module(module), function)(words[1:]) or 0
+    module, name = COMMANDS[words[0]][0].split(":")
+    function = getattr(importlib.import_module(module), name)
+    return (function(words[1:], defaults) if defaults else function(words[1:])) or 0
 
 
 def _help() -> str:
@@ -58,6 +66,11 @@ def _help() -> str:
     )
 
 
-def run(*before: str) -> None:
-    """The console script; ``before`` are words that an alias puts in front of what was typed."""
-    sys.exit(exit_on_error(main, [*before, *sys.argv[1:]]))
+def run(*before: str, **defaults: Any) -> None:
+    """The console script, and its aliases.
+
+    Args:
+        before: Words that an alias puts in front of what was typed.
+        defaults: Settings of an alias that hold where neither the user nor a YAML says otherwise.
+    """
+    sys.exit(exit_on_error(partial(main, defaults=defaults), [*before, *sys.argv[1:]]))

@@ -6,10 +6,11 @@ import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.core.errors import ConfigError
+from zhsenti.core.yaml_files import read_yaml
 
 DEFAULT_TEMPLATE = "评论：{text}\n情感倾向："
 MAX_LABELS, MAX_TEMPLATE = 1000, 20_000  # more than any model answers or reads; a stranger's file could hold millions
@@ -140,32 +141,23 @@ class SentimentTask:
             object.__setattr__(self, "_spellings_cache", cached)
         return cached
 
-    def label_indices(self, raw: Iterable[object], where: str) -> list[int]:
-        """The class index of every label.
+    def unknown_labels(self, raw: Iterable[str]) -> tuple[str, str, str]:
+        """What to say of labels that the task does not know.
 
         Args:
-            raw: Labels as written.
-            where: What they are of, for the message.
+            raw: Those labels as written, as often as they occur.
 
-        Raises:
-            DataError: Some are unknown; the message counts them and names the nearest label.
+        Returns:
+            What is expected; what was found, with counts and the nearest label; what to do (all in Chinese).
         """
-        raw = list(raw)
-        indices = [self.label_index(value) for value in raw]
-        unknown = Counter(str(value) for value, index in zip(raw, indices, strict=True) if index is None)
-        if unknown:
-            shown = "，".join(f"{value!r}×{count}{self._hint(value)}" for value, count in unknown.most_common(8))
-            more = f" 等 {len(unknown)} 种" if len(unknown) > 8 else ""
-            accepted = "；".join(
-                f"{label}（{'、'.join(self.aliases.get(label, ())) or '仅此写法'}）" for label in self.labels
-            )
-            raise DataError(
-                f"{where} 有 {unknown.total()} 行的标签不认识",
-                expected=accepted,
-                found=shown + more,
-                todo="改正这些行，或在 --config 的 YAML 里用 task.labels / task.aliases 声明自己的标签。",
-            )
-        return [index for index in indices if index is not None]
+        unknown = Counter(raw)
+        shown = "，".join(f"{value!r}×{count}{self._hint(value)}" for value, count in unknown.most_common(8))
+        more = f" 等 {len(unknown)} 种" if len(unknown) > 8 else ""
+        accepted = "；".join(
+            f"{label}（{'、'.join(self.aliases.get(label, ())) or '仅此写法'}）" for label in self.labels
+        )
+        todo = "改正这些行，或在 --config 的 YAML 里用 task.labels / task.aliases 声明自己的标签。"
+        return accepted, shown + more, todo
 
     def _hint(self, value: str) -> str:
         near = difflib.get_close_matches(_folded(value), list(self._spellings()), n=1, cutoff=0.5)
@@ -174,6 +166,24 @@ class SentimentTask:
     def to_dict(self) -> dict[str, Any]:
         """The task as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def resolve(cls, given: str | Mapping[str, Any] | None, max_length: int | None) -> SentimentTask:
+        """The task that flags name: the default, or the one given, with ``max_length`` applied over it.
+
+        Args:
+            given: A YAML file with the task, or with a section ``task``; or what stands in such a section.
+            max_length: In place of the task's own.
+
+        Raises:
+            ConfigError: The file cannot be read, or defines no task.
+        """
+        values = {} if given is None else given
+        if isinstance(values, str):
+            values = read_yaml(values)
+            values = values.get("task", values)
+        task = cls.from_dict(values)
+        return replace(task, max_length=max_length) if max_length else task
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SentimentTask:

@@ -215,6 +215,7 @@ def test_the_last_line_says_what_to_type_next(tmp_path, monkeypatch, capsys, wor
     ("words", "kind", "part"),
     [
         ([], ConfigError, "没有给出"),
+        (["a/train.csv", ""], ConfigError, "files：有一个是空的"),
         (["none.csv"], DataError, "没有这个数据文件"),
         (["a/train.csv", "b/train.csv"], DataError, "两个文件都是 train"),
         (["a/dev.csv", "b/valid.csv"], DataError, "两个文件都是 dev"),

@@ -8,8 +8,9 @@ from tests.audit.auditing import TASK, of_kind, reviews, split
 from tests.fakes import KeywordPredictor
 from zhsenti.audit.checks.base import AuditOptions
 from zhsenti.audit.checks.doubts import suspicion
-from zhsenti.audit.checks.shortcuts import find_shortcuts, wilson_low
+from zhsenti.audit.checks.shortcuts import PURITY, find_shortcuts
 from zhsenti.audit.run import audit
+from zhsenti.core.intervals import wilson
 from zhsenti.task import SentimentTask
 
 
@@ -30,7 +31,7 @@ def test_a_planted_emoji_and_url_are_found_as_shortcuts():
 def test_a_common_label_is_no_shortcut():
     rows = [(f"第{i}条 好", 1 if i % 25 else 0) for i in range(1000)]
     assert not find_shortcuts([t for t, _ in rows], [k for _, k in rows], TASK.labels)
-    assert wilson_low(22, 22) == pytest.approx(0.8513, abs=1e-3)
+    assert wilson(21, 21)[0] < PURITY <= wilson(22, 22)[0] == pytest.approx(0.8513, abs=1e-3)
 
 
 def test_flipped_labels_come_first():

@@ -344,13 +344,21 @@ def test_positional_words_may_stand_anywhere(words):
     [
         (["--json", "false", "a"], ["a"], False),
         (["--json"], [], True),
-        (["-", "-5", "- a", ""], ["-", "-5", "- a", ""], False),
+        (["-", "-5", "- a"], ["-", "-5", "- a"], False),
         (["a", "--", "--json", "--", "-x"], ["a", "--json", "--", "-x"], False),
     ],
 )
 def test_positional_words_and_switches(words, files, json):
     config, _ = parse(FilesConfig, words, "", positional="files")
     assert (config.files, config.json) == (files, json)
+
+
+def test_no_item_of_a_list_may_be_empty(tmp_path):
+    """As where a variable of the shell has no value: as a path it would be the current folder."""
+    assert "命令行 的 files：有一个是空的" in faults(FilesConfig, ["a", ""], positional="files")
+    assert "命令行 的 files：有一个是空的" in faults(FilesConfig, ["--files", " "])
+    assert "places：有一个是空的" in faults(AllTypes, ["--places", "a", "--places="])
+    assert "files：有一个是空的" in faults(FilesConfig, ["--config", write(tmp_path / "c.yaml", "files: [a, '']")])
 
 
 def test_a_flag_with_a_slip_is_no_file():
@@ -394,6 +402,31 @@ def test_a_config_that_does_not_exist_is_answered_with_the_packaged_names(config
     said = faults(RowsConfig, ["--config", name], configs=configs)
     assert f"读不了配置文件 {name}" in said
     assert "自带的：gpu、laptop，写名字即可。" in said
+
+
+@pytest.mark.parametrize(("name", "said"), [("none.yaml", "读不了配置文件"), ("bad.yaml", "不是合法的 YAML")])
+def test_a_config_that_cannot_be_read_is_one_fault_among_others(tmp_path, name, said):
+    write(tmp_path / "bad.yaml", "a: [")
+    lines = faults(RunConfig, ["--config", str(tmp_path / name), "--seed", "x", "--lora_x"]).splitlines()
+    assert lines[0] == "参数有误"
+    assert [line for line in lines if line.startswith("  - ")] == [
+        "  - 不认识的参数：--lora_x",
+        next(line for line in lines if said in line and line.startswith("  - ")),
+        "  - 命令行 的 seed：'x' 不是整数",
+    ]
+    assert [line[2:5] for line in lines if line.startswith("  怎")] == ["怎么办"], "of all together: one"
+
+
+def test_an_alias_has_defaults_below_the_yaml(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scripts/alias.py"])
+    path = write(tmp_path / "c.yaml", "lora_r: 4\n")
+    alias = {"lora_r": 2, "early": False, "seed": 7}
+    config, sources = parse(RunConfig, ["--config", path, "--seed", "9"], "", defaults=alias)
+    assert (config.lora_r, config.early, config.seed) == (4, False, 9)
+    assert sources == {"lora_r": path, "early": "python scripts/alias.py", "seed": "命令行"}
+    shown = page(RunConfig, capsys, defaults=alias)
+    assert "LoRA 秩（默认 2）" in shown
+    assert "随机种子（划分、抽样；默认 7）" in shown
 
 
 def test_without_packaged_ones_a_config_is_a_path(configs):

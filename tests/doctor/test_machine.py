@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.doctor.helpers import one, sealed_model
+from zhsenti.core import container
 from zhsenti.doctor import machine
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM
 from zhsenti.training.plan import Shape, memory_bytes
@@ -35,7 +36,7 @@ def test_python(monkeypatch):
 
 @pytest.mark.parametrize(("free", "status"), [(1.2e9, PROBLEM), (3e9, NOTICE), (5e9, OK), (20e9, OK)])
 def test_memory(monkeypatch, free, status):
-    monkeypatch.setattr(machine, "CGROUPS", ())
+    monkeypatch.setattr(container, "MEMORY", ())
     monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Ram", "total available")(32e9, free))
     found = one(machine.memory())
     assert found.status == status
@@ -45,7 +46,7 @@ def test_memory(monkeypatch, free, status):
 def test_a_containers_limit_counts(monkeypatch, tmp_path):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Ram", "total available")(32e9, 20e9))
     limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(machine, "CGROUPS", ((tmp_path / "none", tmp_path / "none"), (limit, used)))
+    monkeypatch.setattr(container, "MEMORY", ((tmp_path / "none", tmp_path / "none"), (limit, used)))
     used.write_text("1500000000\n")
     limit.write_text("max\n")
     assert one(machine.memory()).status == OK

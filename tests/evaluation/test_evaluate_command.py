@@ -262,12 +262,8 @@ def test_scripts_run_from_anywhere(tmp_path, script, default):
             ["--seed", "3"],
             "python evaluation/run_full_eval.py --seed 3",
         ),
-        (
-            ["scripts/evaluate.py", "--seed", "3"],
-            ["--report", "false", "--seed", "3"],
-            "python scripts/evaluate.py --seed 3",
-        ),
-        (["scripts/evaluate.py"], ["--report", "false"], "zhsenti evaluate --report false"),
+        (["scripts/evaluate.py", "--seed", "3"], ["--seed", "3"], "python scripts/evaluate.py --seed 3"),
+        (["scripts/evaluate.py"], [], "python scripts/evaluate.py"),
         (
             ["scripts/demo.py", "--num_epochs", "2"],
             ["--dataset", "我的 数据"],

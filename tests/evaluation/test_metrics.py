@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
-from zhsenti.evaluation.metrics import compute_metrics, proportion, roc_auc
+from zhsenti.evaluation.metrics import compute_metrics, roc_auc
 
 TWO, THREE = ("负面", "正面"), ("负面", "中性", "正面")
 
@@ -40,20 +40,6 @@ def test_confusion_rows_are_true_columns_predicted():
     log_probs = np.log([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
     assert compute_metrics(TWO, np.array([0, 0, 1, 1]), log_probs).confusion == [[1, 1], [1, 1]]
     assert compute_metrics(TWO, np.array([0, 0, 0, 0]), log_probs).confusion == [[2, 2], [0, 0]]
-
-
-def test_wilson_by_hand():
-    # (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.9, n = 100
-    estimate = proportion(90, 100)
-    assert estimate.ci95 == pytest.approx((0.82563, 0.94477), abs=1e-5)
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 30), (7, 9), (50, 50), (331, 1200)])
-def test_wilson_agrees_with_statsmodels(hits, n):
-    from statsmodels.stats.proportion import proportion_confint
-
-    estimate = proportion(hits, n)
-    assert estimate.ci95 == pytest.approx(proportion_confint(hits, n, method="wilson"), abs=1e-9)
 
 
 def delong_by_definition(scores, positive):

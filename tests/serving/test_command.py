@@ -98,6 +98,24 @@ def test_the_line_to_type_names_where_the_key_is_and_not_the_key(key_file, heade
     assert KEY not in line
 
 
+def test_the_line_to_type_gets_in(tmp_path, monkeypatch):
+    """By the name that the service allows, where the address is none, and with the key wherever its file is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my key").write_text(KEY)
+    config = ServeConfig(host="0.0.0.0", allowed_hosts="example.com, b.example", api_key_file="~/my key")
+    gate = make_gate(config, None)
+    line = _curl("http://0.0.0.0:8000", config, gate)
+    assert shlex.split(line)[2:4] == ["-H", "Host: b.example"]
+    echoed = subprocess.run(["sh", "-c", line.replace("curl", "printf '%s\\n'", 1)], capture_output=True, text=True)
+    assert f"Authorization: Bearer {KEY}" in echoed.stdout.splitlines()
+    named = _curl("http://example.com:8000", config, gate)
+    assert "Host:" not in named
+    for host in ("127.0.0.1", "::1", "127.0.0.9"):
+        config = ServeConfig(host=host, allowed_hosts="example.com")
+        address = f"http://[{host}]:80" if ":" in host else f"http://{host}:80"
+        assert "Host:" not in _curl(address, config, make_gate(config, None))
+
+
 def test_every_folder_is_opened_once(adapters, monkeypatch):
     """Weights are files of gigabytes: each is hashed once."""
     hashed = []

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from zhsenti.core import container
 from zhsenti.core.errors import ConfigError
 from zhsenti.training.plan import Shape, fit_memory, memory_bytes, parse_bytes, smallest_fit
 from zhsenti.training.resources import free_memory
@@ -80,3 +81,14 @@ def test_free_memory_is_at_least_what_the_process_holds():
     import psutil
 
     assert free_memory(torch.device("cpu")) > psutil.Process().memory_info().rss
+
+
+def test_free_memory_ends_at_the_containers_limit_in_either_version(tmp_path, monkeypatch):
+    import psutil
+
+    limit, used = tmp_path / "limit_in_bytes", tmp_path / "usage_in_bytes"
+    limit.write_text("3000000\n")
+    used.write_text("2000000\n")
+    monkeypatch.setattr(container, "MEMORY", ((tmp_path / "none", tmp_path / "none"), (limit, used)))
+    held = psutil.Process().memory_info().rss
+    assert free_memory(torch.device("cpu")) < held + 100e6, "1 MB is left of the limit; what the test holds may grow"

@@ -14,9 +14,9 @@ import numpy as np
 from zhsenti.artifact import Manifest, open_artifact
 from zhsenti.audit.checks import CHECKS
 from zhsenti.audit.checks.base import Adapter, AuditOptions
-from zhsenti.audit.config import AuditConfig
+from zhsenti.audit.config import FINDINGS, PAGE, RESULT, AuditConfig
 from zhsenti.audit.files import from_dataset, read_splits
-from zhsenti.audit.findings import Audit, Finding
+from zhsenti.audit.findings import Audit, write_findings
 from zhsenti.audit.run import audit
 from zhsenti.audit.tokenizer import find_tokenizer
 from zhsenti.audit.view import audit_view, show
@@ -28,14 +28,11 @@ from zhsenti.core.paths import user_path
 from zhsenti.core.templates import environment
 from zhsenti.data.registry import DATASETS
 from zhsenti.data.split import DatasetSplits
-from zhsenti.data.tables import write_csv
 from zhsenti.task import SentimentTask
-from zhsenti.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from zhsenti.prediction.predictor import SentimentPredictor
 
-FINDINGS, RESULT, PAGE = "findings.csv", "audit.json", "audit.html"
 ABOUT = "训练之前检查数据：编码、空文本、长度、标签、重复与泄漏、一看便知标签的特征、可能有误的标签"
 EXAMPLES = (
     "zhsenti audit train.csv test.csv",
@@ -58,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
     folder = user_path(config.output_dir)
-    check_writable(folder)
+    check_writable(folder, "--output_dir")
     manifest = open_artifact(config.model_path).manifest if config.model_path else None
     task = _task(config, manifest)
     splits, notes = read_splits(config, task)
@@ -110,7 +107,7 @@ def load_predictor(config: AuditConfig) -> SentimentPredictor:
 
 def _task(config: AuditConfig, manifest: Manifest | None) -> SentimentTask:
     if manifest is None:
-        return TrainConfig(task=config.task, max_length=config.max_length).resolved_task()
+        return SentimentTask.resolve(config.task, config.max_length)
     if config.task or config.max_length:
         raise ConfigError(
             "--task、--max_length 和 --model_path 不能同时给", todo="适配器文件夹里已有它的任务，去掉前两个。"
@@ -158,8 +155,7 @@ def _summary(result: Audit, folder: Path) -> dict[str, object]:
 
 def _write(result: Audit, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    columns = list(Finding.model_fields)
-    write_csv(folder / FINDINGS, columns, ([getattr(item, name) for name in columns] for item in result.findings))
+    write_findings(folder / FINDINGS, result.findings)
     write_json(folder / RESULT, result.model_dump(mode="json"))
     page = environment("zhsenti.audit").get_template("audit.html.j2").render(audit=audit_view(result))
     write_text(folder / PAGE, page)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from zhsenti.core.flags import option
 from zhsenti.data.registry import DATASETS
 
+FINDINGS, RESULT, PAGE = "findings.csv", "audit.json", "audit.html"  # what an audit writes
+
 
 @dataclass
 class AuditConfig:
@@ -30,8 +32,6 @@ class AuditConfig:
     adapter_rows: int = option(500, "适配器最多复核多少行", low=1)
     model_name: str | None = option(None, "用哪个模型的分词器数 token（默认用本地已有的；从不下载）", metavar="模型")
 
-    output_dir: str = option(
-        "audit", "结果文件夹：findings.csv、audit.json、audit.html", group="结果", metavar="文件夹"
-    )
+    output_dir: str = option("audit", f"结果文件夹：{FINDINGS}、{RESULT}、{PAGE}", group="结果", metavar="文件夹")
     json: bool = option(False, "在标准输出上只输出一个 JSON 对象")
     seed: int = option(42, "随机种子（近似文本的散列、交叉验证的划分）", low=0, high=2**32 - 1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.audit.config import AuditConfig
+from zhsenti.audit.config import FINDINGS, RESULT, AuditConfig
 from zhsenti.audit.rows import AuditSplit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.config import DataConfig
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, SUFFIXES, TEXT_NAMES, read_table
+from zhsenti.data.read import ASPECT, LABEL, SUFFIXES, TEXT, data_files, read_table
 from zhsenti.data.registry import DATASETS
 from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.sources import load_dataset
@@ -19,7 +19,6 @@ from zhsenti.data.split import DatasetSplits
 from zhsenti.data.text import cell_text
 from zhsenti.task import SentimentTask
 
-OWN_FILES = ("findings.csv", "audit.json")  # what an audit wrote into the folder is no data
 _CANONICAL = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
 
 
@@ -79,14 +78,7 @@ def _files(given: Sequence[str], notes: list[str]) -> list[Path]:
 
 def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
     """Its train, dev and test files; where there is none of these, every data file."""
-    files = [
-        p
-        for p in list_folder(folder)
-        if p.suffix.lower() in SUFFIXES
-        and p.is_file()
-        and not p.name.startswith((".", "~$"))
-        and p.name not in OWN_FILES
-    ]
+    files = [p for p in data_files(folder) if p.name not in (FINDINGS, RESULT)]  # an earlier audit's are no data
     splits = [p for p in files if p.stem.lower() in _CANONICAL]
     if not files:
         listed = "、".join(p.name for p in list_folder(folder)[:8]) or "空文件夹"
@@ -99,12 +91,12 @@ def _in_folder(folder: Path, notes: list[str]) -> list[Path]:
 
 def _read(path: Path, name: str, config: AuditConfig, task: SentimentTask, notes: list[str]) -> AuditSplit:
     table = read_table(path)
-    text = table.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    aspect = table.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
-    has_label = config.label_column or {str(c).strip().lower() for c in table.columns} & set(LABEL_NAMES)
-    label = table.column(config.label_column, LABEL_NAMES, "标签", "--label_column") if has_label else None
+    text = table.column(config.text_column, TEXT)
+    aspect = table.column(config.aspect_column, ASPECT) if task.has_aspect else None
+    has_label = config.label_column or {str(c).strip().lower() for c in table.columns} & set(LABEL.names)
+    label = table.column(config.label_column, LABEL) if has_label else None
     if label is None:
-        notes.append(f"{path.name}：没有标签列，只审计文本；标签列叫别的名字就用 --label_column 指出")
+        notes.append(f"{path.name}：没有标签列，只审计文本；标签列叫别的名字就用 {LABEL.flag} 指出")
     written = None if label is None else [cell_text(row[label]) for row in table.rows]
     return AuditSplit(
         name=name,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
+from zhsenti.data.tables import write_csv
 
 FORMAT = 1
 LAST = 1000  # the rank of what nobody has ranked
@@ -19,8 +23,8 @@ class Kind(NamedTuple):
     Attributes:
         name: For files and scripts.
         title: For people (Chinese).
-        rank: How bad it is compared with other kinds: lists begin with the lowest. Ours run from 10, texts that are in
-            train and in test, to 130, words that are probably no more than words.
+        rank: How bad it is compared with other kinds: lists begin with the lowest. Ours run from 10 (text in train and
+            test) to 130 (ordinary sentiment words).
     """
 
     name: str
@@ -176,6 +180,16 @@ class Audit(_Model):
     def counts(self) -> dict[str, int]:
         """How many findings there are of each kind that occurs, the worst kinds first."""
         return dict(Counter(finding.kind for finding in self.findings))
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write findings as a CSV that opens in Excel, a row each.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    columns = list(Finding.model_fields)
+    write_csv(path, columns, ([getattr(finding, name) for name in columns] for finding in findings))
 
 
 # ── for people ────────────────────────────────────────────────────────────────────────────────────────────────────

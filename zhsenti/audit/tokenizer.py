@@ -8,7 +8,8 @@ from pathlib import Path
 from zhsenti.artifact import Manifest
 from zhsenti.audit.checks.base import CountTokens
 from zhsenti.core.errors import ModelError
-from zhsenti.core.paths import cache_root, user_path
+from zhsenti.core.paths import model_cache, user_path
+from zhsenti.data.text import readable
 from zhsenti.models.backbone import Tokenizer
 from zhsenti.models.embedded import EMBEDDED, is_whole
 
@@ -42,8 +43,7 @@ def find_tokenizer(name: str | None, manifest: Manifest | None) -> tuple[CountTo
 
 def _counter(tokenizer: Tokenizer) -> CountTokens:
     def count(texts: Sequence[str]) -> list[int]:
-        clean = (text.encode("utf-8", "replace").decode("utf-8") for text in texts)
-        return [len(tokenizer.encode(text, split_special_tokens=True)) for text in clean]
+        return [len(tokenizer.encode(readable(text), split_special_tokens=True)) for text in texts]
 
     return count
 
@@ -52,7 +52,7 @@ def _local_folder(name: str) -> Path | None:
     """Where the tokenizer of ``name`` lies on this machine: a folder, an embedded model, the hub's cache."""
     path = user_path(name)
     if name in EMBEDDED:
-        path = cache_root() / "models" / name
+        path = model_cache() / name
         return path if is_whole(path) else None
     if path.is_dir():
         return path if any((path / file).is_file() for file in ("tokenizer.json", "vocab.json")) else None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TELL_EVERY = 30.0  # seconds between two lines where no bar can be drawn
 REDRAWS_PER_SECOND = 4.0
 
-_drawing: list[Console] = []  # that draw bars right now: lines go above the bars
+_drawing: list[Console] = []  # consoles with live bars; say() prints above them
 
 
 def say(line: str, *, indent: int = 0) -> None:

@@ -89,8 +89,8 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
 
 
 _DISK = {
-    errno.ENOSPC: "腾出空间后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
-    errno.EDQUOT: "腾出配额后重来；训练可加 --resume_from_checkpoint auto 接着跑。",
+    errno.ENOSPC: "腾出空间后重来。",
+    errno.EDQUOT: "腾出配额后重来。",
     errno.EROFS: "这里是只读的，换一个输出位置。",
     errno.EACCES: "没有权限，换一个位置。",
     errno.ENAMETOOLONG: "名字太长，换一个短的。",

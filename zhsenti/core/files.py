@@ -41,13 +41,17 @@ def write_json(path: Path, values: object) -> None:
     write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
 
 
-def check_writable(output_dir: Path) -> None:
-    """Make sure that ``output_dir`` can be made and written; leaves nothing behind.
+def check_writable(folder: Path, flag: str) -> None:
+    """Make sure that ``folder`` can be made and written; leaves nothing behind.
+
+    Args:
+        folder: Where something will be written.
+        flag: The setting that names it, for the message.
 
     Raises:
         ConfigError: It cannot.
     """
-    probe = output_dir.absolute()
+    probe = folder.absolute()
     try:
         while not os.path.lexists(probe):
             probe = probe.parent
@@ -57,7 +61,7 @@ def check_writable(output_dir: Path) -> None:
             pass
     except OSError as error:
         found = f"{probe} 不可写（{error.strerror or error}）"
-        raise ConfigError(f"不能写入输出目录 {output_dir}", found=found, todo="换一个 --output_dir。") from error
+        raise ConfigError(f"不能写入输出目录 {folder}", found=found, todo=f"换一个 {flag}。") from error
 
 
 def free_bytes(path: Path) -> int:

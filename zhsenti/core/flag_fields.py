@@ -103,8 +103,10 @@ class Flag:
             return None
         if self.free and isinstance(raw, str):
             return raw
-        if raw is None or (isinstance(raw, str) and not raw.strip() and self.default != ""):
+        if raw is None or (_is_blank(raw) and self.default != ""):
             raise ValueError("是空的")
+        if self.type.many and isinstance(raw, list) and any(map(_is_blank, raw)):
+            raise ValueError("有一个是空的")
         value = self.type.read(raw)
         for item in value if self.type.many else [value]:
             self._check(item)
@@ -119,6 +121,11 @@ class Flag:
             raise ValueError(f"{value} 大于上限 {self.high}")
         if self.above is not None and value <= self.above:
             raise ValueError(f"{value} 不大于下限 {self.above:g}")
+
+
+def _is_blank(raw: Any) -> bool:
+    """Whether it is a text of nothing, as an unset variable of the shell gives."""
+    return isinstance(raw, str) and not raw.strip()
 
 
 def flags_of(cls: type, positional: str | None = None) -> dict[str, Flag]:

@@ -21,6 +21,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ def parse(
     *,
     examples: Sequence[str] = (),
     configs: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> tuple[C, dict[str, str]]:
     """Read flags (``--lora_r`` and ``--lora-r`` alike) and the YAML named by ``--config`` into ``cls``.
 
@@ -59,28 +61,34 @@ def parse(
         positional: Name of the list field that takes the words without a flag, wherever they stand.
         examples: Command lines for the help page.
         configs: Folder of the YAML files that ``--config`` finds by their bare name (``laptop``).
+        defaults: Values in place of the dataclass's own, where an alias of the command has others.
 
     Returns:
-        The config, and where each value that was given came from: 命令行, or the YAML.
+        The config, and where each value that is not the dataclass's own came from: 命令行, the YAML, or for one of
+        ``defaults`` the program.
 
     Raises:
-        ConfigError: Lists every fault of the flags and the YAML at once.
+        ConfigError: Lists every fault of the flags and the YAML at once, a YAML that cannot be read among them.
         TypeError: ``cls`` has a field that cannot be a flag.
     """
-    flags, config = flags_of(cls, positional), _config_flag(configs)
+    below, config = dict(defaults or {}), _config_flag(configs)
+    flags = {
+        name: replace(flag, default=below.get(name, flag.default)) for name, flag in flags_of(cls, positional).items()
+    }
     words = _Words([*flags.values(), config], sys.argv[1:] if argv is None else argv)
     if words.help:
         print(help_page(list(flags.values()), config, program(), description, examples, _width()))
         raise SystemExit(0)
     faults = words.faults()
-    named = _read_values({"config": config}, words.of_config(), COMMAND_LINE, faults)
-    written, origin = _read_config(named["config"], configs) if named else ({}, "")
+    named = _read_values({"config": config}, words.take_config(), COMMAND_LINE, faults)
+    written, origin = _read_config(named["config"], configs, faults) if named else ({}, "")
     from_yaml = _read_values(flags, written, origin, faults)
     from_words = _read_values(flags, words.values, COMMAND_LINE, faults)
     if faults:
         raise ConfigError("参数有误\n  - " + "\n  - ".join(faults), todo=f"{words.hint()}--help 列出所有参数。")
-    sources = dict.fromkeys(from_yaml, origin) | dict.fromkeys(from_words, COMMAND_LINE)
-    return cls(**(from_yaml | from_words)), sources
+    given = ((below, program()), (from_yaml, origin), (from_words, COMMAND_LINE))
+    sources = {name: source for values, source in given for name in values}
+    return cls(**(below | from_yaml | from_words)), sources
 
 
 def program() -> str:
@@ -166,8 +174,8 @@ class _Words:
     def _append(self, name: str, *words: str) -> None:
         self.values[name] = [*self.values.get(name, []), *words]
 
-    def of_config(self) -> dict[str, Any]:
-        """Takes ``--config`` from the values: it says where more of them are."""
+    def take_config(self) -> dict[str, Any]:
+        """Remove ``--config`` from the values and return it."""
         return {"config": self.values.pop("config")} if "config" in self.values else {}
 
     def faults(self) -> list[str]:
@@ -206,16 +214,25 @@ def _packaged(configs: Path | None) -> list[str]:
     return sorted(path.stem for path in configs.glob("*.yaml")) if configs else []
 
 
-def _read_config(named: str, configs: Path | None) -> tuple[dict[str, Any], str]:
-    """What the YAML says, and what to call it. A file that exists is meant before a packaged one of that name."""
-    path, names = user_path(named), _packaged(configs)
-    if configs and named.removesuffix(".yaml") in names and not os.path.isfile(path):
-        name = named.removesuffix(".yaml")
-        return read_yaml(configs / f"{name}.yaml"), f"自带的 {name}.yaml"
-    if names and not os.path.lexists(path):
-        raise ConfigError(
-            f"读不了配置文件 {named}",
-            found="没有这个文件",
-            todo=f"检查路径。自带的：{'、'.join(names)}，写名字即可。",
-        )
-    return read_yaml(path), named
+def _read_config(named: str, configs: Path | None, faults: list[str]) -> tuple[dict[str, Any], str]:
+    """What the YAML says, and what to call it; why it cannot be read is added to ``faults``."""
+    path, origin = _find_config(named, configs)
+    try:
+        if not os.path.lexists(path) and (names := _packaged(configs)):
+            raise ConfigError(
+                f"读不了配置文件 {named}",
+                found="没有这个文件",
+                todo=f"检查路径。自带的：{'、'.join(names)}，写名字即可。",
+            )
+        return read_yaml(path), origin
+    except ConfigError as error:
+        faults.append(str(error).replace("\n", "\n  "))
+        return {}, origin
+
+
+def _find_config(named: str, configs: Path | None) -> tuple[Path, str]:
+    """Where the YAML is, and what to call it. A file that exists is meant before a packaged one of that name."""
+    path, name = user_path(named), named.removesuffix(".yaml")
+    if configs and name in _packaged(configs) and not os.path.isfile(path):
+        return configs / f"{name}.yaml", f"自带的 {name}.yaml"
+    return path, named

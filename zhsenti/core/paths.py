@@ -11,6 +11,11 @@ def cache_root() -> Path:
     return user_path(os.environ.get("ZHSENTI_CACHE") or "~/.cache/zhsenti")
 
 
+def model_cache() -> Path:
+    """Where base models that were prepared or converted once are kept, a folder each."""
+    return cache_root() / "models"
+
+
 ADAPTER = "lora_adapter"  # the folder inside a run's that holds what it saved
 
 

@@ -15,7 +15,7 @@ MAX_DEPTH = 32
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
-    Anchors are refused: ten lines of them can stand for gigabytes, or for themselves.
+    Aliases (``*name``) are refused: ten lines of them can stand for gigabytes, or for themselves.
 
     Args:
         path: The file, in UTF-8.
@@ -31,7 +31,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     path = user_path(str(path))
     try:
         text = _small_file(path).decode("utf-8")
-        _refuse_depth_and_anchors(path, text)
+        _refuse_depth_and_aliases(path, text)
         values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"读不了配置文件 {path}", found=error.strerror or str(error), todo="检查路径。") from error
@@ -44,7 +44,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def _refuse_depth_and_anchors(path: Path, text: str) -> None:
+def _refuse_depth_and_aliases(path: Path, text: str) -> None:
     """Look at the events of the parser, which are made one at a time, before anything is built from them."""
     import yaml
 

@@ -13,7 +13,7 @@ from zhsenti.data.lines import Line
 
 MAX_RECORD = MAX_LINE  # characters of one record that spans lines
 MAX_RECORD_LINES = 10_000
-_FEW_LINES = 64  # that a record may always span
+_FEW_LINES = 64  # every record may span at least this many
 
 
 class Record(NamedTuple):

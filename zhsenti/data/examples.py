@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.faults import Faults
-from zhsenti.data.read import ASPECT_NAMES, LABEL_NAMES, TEXT_NAMES, open_rows
+from zhsenti.data.read import ASPECT, LABEL, SLICE, TEXT, open_rows
 from zhsenti.data.split import Example
 from zhsenti.data.text import cell_text, suspicious
 from zhsenti.task import SentimentTask
@@ -34,17 +33,16 @@ def read_examples(
         DataError: The file as a whole cannot be used, or there are rows that cannot; the message lists them.
     """
     source = open_rows(path)
-    text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    label = source.column(config.label_column, LABEL_NAMES, "标签", "--label_column")
-    aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if task.has_aspect else None
-    kept = [(name, source.column(name, (), "分组", "--slice_columns")) for name in keep]
+    text, label = source.column(config.text_column, TEXT), source.column(config.label_column, LABEL)
+    aspect = source.column(config.aspect_column, ASPECT) if task.has_aspect else None
+    kept = [(name, source.column(name, SLICE)) for name in keep]
     examples: list[Example] = []
     faults, odd = Faults(path), 0
     unknown: list[str] = []
     for row in source.held():
-        review, error = ("", row.error) if row.error else source.text(row, text)
-        written, error = ("", error) if error else source.cell(row, label, "标签")
-        subject, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
+        review, error = source.text(row, text)
+        written, error = ("", error) if error else source.cell(row, label, LABEL)
+        subject, error = (None, error) if error or aspect is None else source.cell(row, aspect, ASPECT)
         index = None if error else task.label_index(written)
         if index is None:
             faults.add(row.number, row.line, error or f"标签不认识：{written[:40]!r}")
@@ -77,10 +75,8 @@ def _report(
     expected = details = ""
     todo = "改正或删掉这些行；要跳过它们就加 --on_error skip，跳过的行会报告出来。"
     if unknown:
-        try:
-            task.label_indices(unknown, str(faults.path))
-        except DataError as error:
-            expected, details, todo = error.expected, f"不认识的标签：{error.found}", f"{error.todo}{todo}"
+        expected, found, declare = task.unknown_labels(unknown)
+        details, todo = f"不认识的标签：{found}", f"{declare}{todo}"
     if config.on_error == "skip":
         todo = "所有行都用不了，没有可跳过后剩下的：检查列名和编码。"
     raise faults.error(todo, expected, details)

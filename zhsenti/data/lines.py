@@ -91,13 +91,12 @@ def survey(path: Path) -> Survey:
 
 
 def _state(path: Path, stat: os.stat_result) -> tuple[str, int, int, int, int, int]:
-    """What is another after any change of the file, and for any other file."""
+    """A key that differs between files and after any change of one."""
     return str(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _is_settled(modified: int, now: int) -> bool:
-    """Whether another change of the file would show: clocks of file systems tick, and two changes within one tick
-    have the same time. Times in ns."""
+    """Whether the file is older than one tick of its clock, so that a later change must get another time (ns)."""
     tick = 2_000_000_000 if modified % 1_000_000_000 == 0 else 50_000_000  # some count in (two) whole seconds
     return now - modified > tick
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from zhsenti.core.errors import DataError
 from zhsenti.data.excel import read_excel
 from zhsenti.data.faults import Faults
 from zhsenti.data.formats import Content, Row, read_csv, read_json, read_jsonl, read_tsv, union_of_keys
 from zhsenti.data.parquet import read_parquet
-from zhsenti.data.sniff import check_content, unreadable
+from zhsenti.data.sniff import check_content, list_folder, unreadable
 from zhsenti.data.text import cell_text, text_fault
 
 READERS: dict[str, Callable[[Path], Content]] = {
@@ -27,33 +27,45 @@ READERS: dict[str, Callable[[Path], Content]] = {
 }
 SUFFIXES = tuple(READERS)
 MAX_HELD_ROWS = 5_000_000  # of those who keep all rows: training, audit
-# What columns are commonly called, lower-cased; the first name that a file has is taken.
-# fmt: off
-TEXT_NAMES = [
-    "text", "text_a", "review", "sentence", "content", "comment", "comments", "body",
-    "文本", "评论", "内容", "评价", "正文", "句子", "评论内容", "评价内容", "text_content",
-]
-LABEL_NAMES = [
-    "label", "labels", "sentiment", "polarity", "class", "target",
-    "标签", "情感", "类别", "情感倾向", "情感标签", "极性",
-]
-ASPECT_NAMES = ["aspect", "target_aspect", "方面", "维度"]
-# fmt: on
 Key = int | str  # of a cell in ``Row.values``: a column's index, or a JSON object's key
 
 
-def find_column(
-    path: Path, columns: Sequence[str], given: str | None, names: Iterable[str], role: str, flag: str
-) -> int:
+class Role(NamedTuple):
+    """What a column is for.
+
+    Attributes:
+        title: What it holds (Chinese), for messages.
+        flag: The flag that names the column.
+        names: What such a column is commonly called, lower-cased; the first name that a file has is taken.
+    """
+
+    title: str
+    flag: str
+    names: tuple[str, ...] = ()
+
+
+# fmt: off
+TEXT = Role("文本", "--text_column", (
+    "text", "text_a", "review", "sentence", "content", "comment", "comments", "body",
+    "文本", "评论", "内容", "评价", "正文", "句子", "评论内容", "评价内容", "text_content",
+))
+LABEL = Role("标签", "--label_column", (
+    "label", "labels", "sentiment", "polarity", "class", "target",
+    "标签", "情感", "类别", "情感倾向", "情感标签", "极性",
+))
+ASPECT = Role("方面", "--aspect_column", ("aspect", "target_aspect", "方面", "维度"))
+SLICE = Role("分组", "--slice_columns")
+# fmt: on
+
+
+def find_column(path: Path, columns: Sequence[str], given: str | None, role: Role) -> int:
     """Find a column by its name, whatever its case.
 
     Args:
         path: The file, for the message.
         columns: The columns' names.
         given: The name that the user gave, if any.
-        names: Common names, lower-cased, tried in order where none was given.
-        role: What the column holds (Chinese: 文本, 标签, …), for the message.
-        flag: The flag that names it.
+        role: What the column is for.
 
     Returns:
         The column's index.
@@ -63,7 +75,7 @@ def find_column(
     """
     folded = [str(name).strip().lower() for name in columns]
     doubled = sorted({name for name in folded if folded.count(name) > 1})
-    wanted = [given.strip().lower()] if given else list(names)
+    wanted = [given.strip().lower()] if given else role.names
     for name in wanted:
         if name in doubled:
             raise DataError(f"{path} 有两列都叫 {name}", todo="给它们不同的列名。")
@@ -71,14 +83,14 @@ def find_column(
             return folded.index(name)
     other = len(folded) == 1 and next((mark for mark in ("\t", ";", "；", "|") if mark in folded[0]), "")
     raise DataError(
-        f"{path} 里找不到{role}列",
-        expected=given or "、".join(list(names)[:8]) + " 等",
+        f"{path} 里找不到{role.title}列",
+        expected=given or "、".join(role.names[:8]) + " 等",
         found="、".join(map(repr if other else str, columns))[:300] or "没有列",
         todo="像是用制表符分隔：改名为 .tsv。"
         if other == "\t"
         else "用逗号分隔各列。"
         if other
-        else f"用 {flag} 指出列名。",
+        else f"用 {role.flag} 指出列名。",
     )
 
 
@@ -98,7 +110,7 @@ class Source:
     rows: Iterator[Row]
     first_error: str
 
-    def column(self, given: str | None, names: Iterable[str], role: str, flag: str) -> Key:
+    def column(self, given: str | None, role: Role) -> Key:
         """Find a column; the arguments are those of ``find_column``.
 
         Returns:
@@ -107,16 +119,16 @@ class Source:
         Raises:
             DataError: There is none, or two of that name; the message lists the columns.
         """
-        names, content = list(names), self.content
+        content = self.content
         try:
-            return self._key(find_column(self.path, content.columns, given, names, role, flag))
+            return self._key(find_column(self.path, content.columns, given, role))
         except DataError as error:
             if content.keys is None:
                 self._raise(error)
         # The first object of a JSONL file need not have every key, and may not be one.
         content.columns[:] = content.keys()
         try:
-            return self._key(find_column(self.path, content.columns, given, names, role, flag))
+            return self._key(find_column(self.path, content.columns, given, role))
         except DataError as error:
             self._raise(error)
 
@@ -133,32 +145,34 @@ class Source:
         """The name of the column whose key ``column`` returned."""
         return key if isinstance(key, str) else self.content.columns[key]
 
-    def cell(self, row: Row, key: Key, role: str) -> tuple[str, str]:
+    def cell(self, row: Row, key: Key, role: Role) -> tuple[str, str]:
         """Read one cell as text.
 
         Args:
-            row: A row that could be read.
+            row: A row.
             key: The column's, from ``column``.
-            role: What the column holds (Chinese: 文本, 标签, 方面), for the reason.
+            role: What the column is for, for the reason.
 
         Returns:
-            (what stands there, ""), or ("", why nothing does).
+            (what stands there, ""), or ("", why nothing does); of a row that could not be read, why not.
         """
+        if row.error:
+            return "", row.error
         value = row.values[key]
         if isinstance(value, (dict, list)):
-            return "", f"{role}不是文字：是一个{'对象' if isinstance(value, dict) else '数组'}"
+            return "", f"{role.title}不是文字：是一个{'对象' if isinstance(value, dict) else '数组'}"
         if isinstance(value, bytes):
             try:
                 value = value.decode("utf-8")
             except UnicodeDecodeError:
-                return "", f"{role}不是 UTF-8"
+                return "", f"{role.title}不是 UTF-8"
         text = cell_text(value)
         if text.strip():
             return text, ""
         for area in self.content.merged:
             if area.holds(row.line, key):
-                return "", f"{role}是空的：在合并单元格 {area.name} 里，只有左上角有值"
-        return "", f"{role}是空的"
+                return "", f"{role.title}是空的：在合并单元格 {area.name} 里，只有左上角有值"
+        return "", f"{role.title}是空的"
 
     def text(self, row: Row, key: Key) -> tuple[str, str]:
         """Read one cell as a text for a model.
@@ -166,7 +180,7 @@ class Source:
         Returns:
             (the text, ""), or ("", why no door takes it: see ``data.text``).
         """
-        text, error = self.cell(row, key, "文本")
+        text, error = self.cell(row, key, TEXT)
         error = error or text_fault(text)
         return ("", error) if error else (text, "")
 
@@ -208,6 +222,18 @@ def open_rows(path: Path) -> Source:
     return Source(path, content, chain([first], rows), first.error)
 
 
+def data_files(folder: Path) -> list[Path]:
+    """What in a folder is called like a table, by name.
+
+    A link that leads nowhere, a pipe or a folder of such a name is among them: opening it says what it is, where
+    leaving it out would lose the rows that were meant.
+
+    Raises:
+        DataError: The folder cannot be listed.
+    """
+    return [path for path in list_folder(folder) if path.suffix.lower() in SUFFIXES]
+
+
 def _readable(path: Path, rows: Iterator[Row]) -> Iterator[Row]:
     try:
         yield from rows
@@ -231,9 +257,9 @@ class Table:
     rows: list[Sequence[Any]]
     notes: list[str] = field(default_factory=list)
 
-    def column(self, given: str | None, names: Iterable[str], role: str, flag: str) -> int:
+    def column(self, given: str | None, role: Role) -> int:
         """The index of a column; arguments and errors are those of ``find_column``."""
-        return find_column(self.path, self.columns, given, list(names), role, flag)
+        return find_column(self.path, self.columns, given, role)
 
 
 def read_table(path: Path) -> Table:

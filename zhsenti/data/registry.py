@@ -20,7 +20,7 @@ class Dataset:
         rows: How many rows each split has, by the name of its file in the cache; None where nothing is cached.
         slices: What an evaluation also groups its test rows by: a Chinese title, and a function from a text to the
             name of its group.
-        sha256s: Hashes of all rows, as in ``DatasetSplits``, under which the data is recognised however the file or
+        sha256s: Hashes of its rows, as in ``DatasetSplits``, under which the data is recognised however the file or
             folder is called that it was read from.
     """
 

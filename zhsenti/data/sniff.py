@@ -13,6 +13,7 @@ from zhsenti.core.errors import DataError
 
 MAX_WHOLE = 256 * 2**20  # bytes of a file that can only be read whole (.json, Excel)
 MAX_UNPACKED = 2 * 2**30  # bytes of a workbook once unzipped
+LOCK = "~$"  # begins the name of the file that Excel keeps beside an open workbook
 
 _REASONS = {
     errno.EACCES: "没有权限",
@@ -73,13 +74,13 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The entries of a folder by name.
+    """The entries of a folder by name, without hidden ones and Excel's lock files.
 
     Raises:
         DataError: They cannot be listed.
     """
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", LOCK)))
     except OSError as error:
         raise unreadable(folder, error) from error
 

@@ -53,7 +53,7 @@ class DatasetSplits:
         train: Rows to train on.
         dev: Rows to choose by: checkpoints, temperature.
         test: Rows to measure on.
-        sha256: Of all rows, however they are ordered and cut; "" until ``sources.report`` has counted them.
+        sha256: Of the rows kept, however they are ordered and cut; "" until ``sources.report`` has hashed them.
         notes: Chinese lines for the user.
     """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import overload
 
 from zhsenti.core.files import replacing
+from zhsenti.data.text import readable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -26,7 +27,7 @@ def csv_safe(value: object) -> object:
         return ""
     if not isinstance(value, str):
         return value
-    text = value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    text = readable(value).replace("\0", "\ufffd")
     start = text.lstrip(" \n\u3000")[:1].translate(str.maketrans("＝＋－＠", "=+-@"))
     return f"'{text}" if start in _FORMULA and start else text
 

@@ -26,7 +26,7 @@ def cell_text(value: object) -> str:
 
 
 def readable(text: str) -> str:
-    """Lone surrogates, which neither jieba nor a JSON file can hold, as "?", as in the prompt. Places stay the same."""
+    """Lone surrogates, which no UTF-8 can hold (a file, a tokenizer, jieba), as "?". Places stay the same."""
     return text.encode("utf-8", "replace").decode()
 
 

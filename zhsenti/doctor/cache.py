@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zhsenti.core.console import gigabytes
 from zhsenti.core.hashing import file_sha256
-from zhsenti.core.paths import cache_root
+from zhsenti.core.paths import cache_root, model_cache
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, kind_and_line
 from zhsenti.models.embedded import MARK
 
@@ -20,7 +20,7 @@ _STAGING = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{8}")
 
 def models() -> Iterator[Finding]:
     """Every model in the cache, and what was left there by downloads that did not end."""
-    folder = cache_root() / "models"
+    folder = model_cache()
     folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not folders:
         yield Finding("缓存（模型）", OK, "还没有；第一次用到时准备")

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zhsenti.core.console import gigabytes
-from zhsenti.core.paths import cache_root
+from zhsenti.core.container import memory_limit
+from zhsenti.core.files import free_bytes
+from zhsenti.core.paths import cache_root, model_cache
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, clone_root
 from zhsenti.models.embedded import EMBEDDED, is_whole
 
@@ -26,11 +28,6 @@ RUN_BYTES = 0.5e9  # two checkpoints, the adapter, logs and a report, with room
 OPEN_FILES = 1024
 SHARED_BYTES = 256e6
 SHM = Path("/dev/shm")
-# Version 2 and version 1 of Linux control groups: limit, use.
-CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-)
 
 
 def python() -> Iterator[Finding]:
@@ -54,7 +51,7 @@ def memory() -> Iterator[Finding]:
 
     ram = psutil.virtual_memory()
     free, found = ram.available, f"共 {gigabytes(ram.total)}，空闲 {gigabytes(ram.available)}"
-    limit = cgroup_limit()
+    limit = memory_limit()
     if limit and limit[0] < ram.total:
         free = min(free, limit[0] - limit[1])
         found += f"；容器限额 {gigabytes(limit[0])}，还可用 {gigabytes(max(free, 0))}"
@@ -72,21 +69,10 @@ def memory() -> Iterator[Finding]:
         yield Finding("内存", OK, f"{found}；够在 CPU 上训练 {fits}（bf16 约 {default}、{larger}，估算）")
 
 
-def cgroup_limit() -> tuple[int, int] | None:
-    """Limit and use of this container's memory in bytes, or None without a limit."""
-    for files in CGROUPS:
-        try:
-            limit, used = (int(path.read_text()) for path in files)
-        except (OSError, ValueError):  # not this version, or no limit ("max")
-            continue
-        return limit, used
-    return None
-
-
 def disks() -> Iterator[Finding]:
     """Room for the embedded model in the cache, and for a run in the current folder."""
     cache, spec = cache_root(), EMBEDDED["embedded"]
-    whole = is_whole(cache / "models" / "embedded")
+    whole = is_whole(model_cache() / "embedded")
     needed = 0.0 if whole else spec.room
     why = "已有内置模型" if whole else f"准备内置模型要 {gigabytes(needed)}"
     move = "或设 ZHSENTI_CACHE=/别的/文件夹 换一个位置"
@@ -110,7 +96,7 @@ _WRITING = {
 def _disk(name: str, folder: Path, needed: float, why: str, otherwise: str) -> Finding:
     """Can files be written to ``folder`` (or to where it will be made), and is there room for ``needed`` bytes?"""
     place = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free = free_bytes(place)
     found = f"{folder}，空闲 {gigabytes(free)}"
     try:
         with tempfile.TemporaryFile(dir=place) as stream:

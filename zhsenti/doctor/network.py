@@ -1,4 +1,4 @@
-"""Where models and data come from: can they be reached, and what in the environment decides it. Nothing is sent."""
+"""Where models and data come from: can they be reached, and what decides it. Nothing of the user's is sent."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
 from zhsenti.core.console import say
@@ -41,13 +41,18 @@ EXAMPLES = (
 )
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, defaults: Mapping[str, Any] | None = None) -> int:
     """The command.
+
+    Args:
+        argv: The words after ``zhsenti evaluate``; None for those of the process.
+        defaults: Settings of an alias that hold where neither the user nor a YAML says otherwise.
 
     Raises:
         ZhsentiError: A user's mistake; nothing has been written then.
     """
-    config, sources = parse(EvalConfig, argv, "在测试数据上评估适配器，与基线比较，写成报告", examples=EXAMPLES)
+    about = "在测试数据上评估适配器，与基线比较，写成报告"
+    config, sources = parse(EvalConfig, argv, about, examples=EXAMPLES, defaults=defaults)
     if config.quick:
         config = replace(config, **{name: value for name, value in QUICK.items() if name not in sources})
     for name, origin in sources.items():
@@ -106,7 +111,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
         ZhsentiError: A user's mistake; nothing has been written then.
     """
     names = parse_baselines(config.baselines)
-    check_writable(user_path(config.output_dir))
+    check_writable(user_path(config.output_dir), "--output_dir")
     artifact = open_artifact(config.model_path)
     manifest = artifact.manifest
     others = {path: open_artifact(path) for path in split_names(config.other_adapters)}
@@ -199,9 +204,7 @@ def _typed(argv: Sequence[str] | None) -> str:
     """What to type to do the same again: what was typed, or what it stands for where a program has called us."""
     typed = sys.argv[1:]
     words = typed if argv is None else list(argv)
-    if typed and words[-len(typed) :] == typed:  # an alias puts words of its own in front
-        return command_line(program(), typed)
-    return command_line("zhsenti evaluate", words)
+    return command_line(program() if words == typed else "zhsenti evaluate", words)
 
 
 def _model_provenance(config: EvalConfig, manifest: Manifest, others: Mapping[str, Artifact]) -> dict[str, object]:

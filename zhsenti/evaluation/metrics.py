@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zhsenti.core.intervals import wilson
 from zhsenti.evaluation.schema import ClassScores, Interval, Scores
 from zhsenti.prediction.temperature import LOG_FLOOR
 
@@ -74,19 +75,16 @@ def compute_metrics(
 
 
 def proportion(successes: int, trials: int, reason: str = "没有可计的行") -> Estimate:
-    """A share and its Wilson interval (Wilson 1927).
+    """A share and its Wilson interval.
 
     Args:
         successes: How many of the trials.
         trials: How many there were.
         reason: What the estimate says where there were none (Chinese).
     """
-    from scipy.stats import binomtest
-
     if trials == 0:
         return Estimate(None, reason=reason)
-    interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return Estimate(successes / trials, (float(interval.low), float(interval.high)))
+    return Estimate(successes / trials, wilson(successes, trials))
 
 
 def share(hits: int, n: int) -> tuple[float, Interval]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zhsenti.core.console import Progress, say
 from zhsenti.core.flags import parse
 from zhsenti.core.paths import user_path
+from zhsenti.data.text import readable
 from zhsenti.export.base import Format
 from zhsenti.export.config import EXAMPLES, ExportConfig
 from zhsenti.export.formats import FORMATS
@@ -182,8 +183,7 @@ def _whole_prompts(method: Method, rows: Rows, items: list[Encoded]) -> dict[int
         if not item.truncated:
             aspect = (rows.aspects[index] or "") if rows.aspects else ""
             before, after = (part.replace("{aspect}", aspect) for part in method.task.template.split("{text}"))
-            prompt = f"{before}{text}{after}".encode("utf-8", "replace").decode("utf-8")  # as PromptEncoder does
-            whole[index] = method.tokenizer.encode(prompt)
+            whole[index] = method.tokenizer.encode(readable(f"{before}{text}{after}"))  # as PromptEncoder does
     return whole
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.remote import silenced
 from zhsenti.export.base import Format, Reloaded
 from zhsenti.export.network import pad
 
@@ -129,11 +130,6 @@ def _graph(method: Method, network: PreTrainedModel) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter, which reports each of its steps and names libraries that it could make use of."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with silenced(logging.WARNING), warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -31,10 +31,7 @@ def check_output(output: Path, adapter: Path) -> None:
             expected=f"不存在、空的，或含 {MARK} 的文件夹",
             todo="换一个 --output，或先移走它。",
         )
-    try:
-        check_writable(output)
-    except ConfigError as error:
-        raise ConfigError(error.problem, found=error.found, todo="换一个 --output。") from error
+    check_writable(output, "--output")
 
 
 def check_kept(output: Path, folder: Path, contents: str) -> None:

@@ -48,21 +48,23 @@ def parity_rows(config: ExportConfig, manifest: Manifest) -> Rows:
 
 
 def _from_file(config: ExportConfig, manifest: Manifest) -> Rows:
-    from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, open_rows
+    from zhsenti.data.read import ASPECT, TEXT, open_rows
+    from zhsenti.prediction.batch.windows import Columns
 
     path, has_aspect = user_path(config.dataset), manifest.task.has_aspect
     source = open_rows(path)
-    text = source.column(config.text_column, TEXT_NAMES, "文本", "--text_column")
-    aspect = source.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column") if has_aspect else None
+    columns = Columns(
+        source.column(config.text_column, TEXT),
+        source.column(config.aspect_column, ASPECT) if has_aspect else None,
+    )
     usable: list[Row] = []
     unusable = 0
     for row in source.held():
-        review, error = ("", row.error) if row.error else source.text(row, text)
-        row_aspect, error = (None, error) if error or aspect is None else source.cell(row, aspect, "方面")
-        if error:
+        question = columns.question(source, row)
+        if question.error:
             unusable += 1
         else:
-            usable.append((f"{path.stem}:{row.number}", review, row_aspect))
+            usable.append((f"{path.stem}:{row.number}", question.text, question.aspect))
     if not usable:
         raise DataError(f"{path} 里没有能用的文本", found=f"{unusable} 行都用不了", todo="检查文本列，或换一个文件。")
     notes = [f"{path.name}：跳过用不了的 {unusable} 行"] if unusable else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.data.text import readable
 from zhsenti.models.backbone import Tokenizer
 from zhsenti.task import SentimentTask
 
@@ -46,9 +47,7 @@ class PromptEncoder:
         return self.tokenizer.encode(text) if text else []
 
     def _slot(self, text: str) -> list[int]:
-        # Lone surrogates cannot be UTF-8; they become "?" here instead of an exception inside the tokenizer.
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        return self.tokenizer.encode(clean, split_special_tokens=True)
+        return self.tokenizer.encode(readable(text), split_special_tokens=True)  # it raises for lone surrogates
 
     def __call__(self, text: str, label: int | None = None, aspect: str | None = None) -> Encoded:
         """Ids of the whole prompt.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,8 @@ from filelock import FileLock, Timeout
 from zhsenti.core import console
 from zhsenti.core.errors import ModelError
 from zhsenti.core.hashing import file_sha256
-from zhsenti.core.paths import cache_root, user_path
+from zhsenti.core.paths import model_cache, user_path
+from zhsenti.core.remote import reason_of, silenced
 from zhsenti.models.base_folder import check_folder, fingerprint, refuse_settings
 from zhsenti.models.embedded import EMBEDDED, convert_gguf, is_whole, prepare_embedded
 
@@ -104,10 +103,10 @@ def _remote(
     failures = []
     for source, fetch in (("本地缓存", _hub_cached), ("Hugging Face hub", _hub), ("ModelScope", _modelscope)):
         try:
-            with _silenced():
+            with silenced():
                 path = fetch(model_id)
         except Exception as error:  # libraries raise many kinds; all of them mean "not from here"
-            failures.append(f"{source}：{_reason(error)}")
+            failures.append(f"{source}：{reason_of(error, '模型')}")
             continue
         check_folder(path)
         return ResolvedModel(requested, model_id, source, path, fingerprint(path), f"{why}，取自 {source}"), failures
@@ -140,42 +139,8 @@ def _modelscope(model_id: str) -> Path:
     return Path(snapshot_download(model_id, allow_patterns=PATTERNS))
 
 
-def _reason(error: Exception) -> str:
-    names = {type(e).__name__ for e in _chain(error)}
-    if names & {"LocalEntryNotFoundError"}:
-        return "没有"
-    if any("NotFound" in name for name in names):
-        return "没有这个模型"
-    if any("Gated" in name for name in names):
-        return "需要授权"
-    if any(
-        word in name
-        for name in names
-        for word in ("Connect", "Timeout", "NameResolution", "OfflineMode", "Proxy", "SSL")
-    ):
-        return "连不上"
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """No retries' log lines, no bars, from libraries whose failure is an answer here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 def _embedded(requested: str, name: str, reason: str, say: Callable[[str], None]) -> ResolvedModel:
-    folder = cache_root() / "models" / name
+    folder = model_cache() / name
     _once(folder, lambda: prepare_embedded(name, folder, say), say)
     return ResolvedModel(requested, name, "内置（软件包）", folder, EMBEDDED[name].sha256, reason)
 
@@ -188,7 +153,7 @@ def _gguf(requested: str, path: Path, say: Callable[[str], None]) -> ResolvedMod
         if stream.read(4) != b"GGUF":
             raise ModelError(f"{path} 不是 GGUF 文件", expected="开头是 GGUF", todo="检查 --model_name 的路径。")
     digest = file_sha256(path)
-    folder = cache_root() / "models" / f"gguf-{digest[:16]}"
+    folder = model_cache() / f"gguf-{digest[:16]}"
     _once(folder, lambda: convert_gguf(path, folder, {"requested": path.name, "sha256": digest}, say), say)
     return ResolvedModel(requested, str(path.resolve()), "本地 GGUF", folder, digest, "按路径，转换后缓存")
 

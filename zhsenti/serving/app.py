@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from zhsenti.prediction.predictor import Prediction
 
 T = TypeVar("T")
-PASSES = 4  # of the model in one batch: longer texts go first and short ones fill up (docs/log.md)
+PASSES = 4  # forward passes that one batch may fill: longer texts go first and short ones fill up (docs/log.md)
 EXPLAINING_THREADS = 4
 
 

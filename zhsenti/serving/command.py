@@ -13,7 +13,7 @@ from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError, first_line
 from zhsenti.core.flags import parse
 from zhsenti.core.paths import ADAPTER, user_path
-from zhsenti.serving.config import EXAMPLES, ServeConfig
+from zhsenti.serving.config import EXAMPLE_TEXT, EXAMPLES, ServeConfig
 
 if TYPE_CHECKING:
     from zhsenti.serving.app import Service
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "ZHSENTI_API_KEY"
 KEY_CHARACTERS = 16
-EXAMPLE_TEXT = "房间干净，服务热情，下次还会住。"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         from zhsenti.serving.server import run
 
         host, port = listener.getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        address = f"http://{_in_address(host)}:{port}"
         say(f"地址 {address}   网页 {address}/   接口 {address}/openapi.json")
         say("API key：要" if gate.key else "API key：不要（只在本机能访问）")
         say(f"下一步：{_curl(address, config, gate)}")
@@ -43,13 +42,22 @@ def main(argv: list[str] | None = None) -> int:
 
 def _curl(address: str, config: ServeConfig, gate: Gate) -> str:
     """A command that asks this service; the key itself is not in it."""
-    key = ""
+    from zhsenti.serving.limits import host_name
+
+    headers = ""
+    if gate.hosts is not None and host_name(address.partition("//")[2].encode()) not in gate.hosts:
+        headers = f" -H {shlex.quote(f'Host: {min(gate.hosts)}')}"
     if gate.key:
         path = config.api_key_file
-        value = f"$(cat {shlex.quote(path)})" if path else f"${KEY_VARIABLE}"
-        key = f' -H "Authorization: Bearer {value}"'
+        value = f"$(cat {shlex.quote(str(user_path(path)))})" if path else f"${KEY_VARIABLE}"
+        headers += f' -H "Authorization: Bearer {value}"'
     body = json.dumps({"text": EXAMPLE_TEXT}, ensure_ascii=False)
-    return f"curl {address}/v1/predict{key} -H 'Content-Type: application/json' -d '{body}'"
+    return f"curl {address}/v1/predict{headers} -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _in_address(host: str) -> str:
+    """A host as addresses and Host headers have it: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,7 +84,7 @@ def make_gate(config: ServeConfig, variable: str | None) -> Gate:
         )
     named = {host_name(name.encode()) for name in config.allowed_hosts.split(",") if name.strip()}
     # A web page can have its own name resolve to 127.0.0.1; it cannot change the Host header (DNS rebinding).
-    local = {"localhost", "127.0.0.1", "[::1]", host_name(config.host.encode())} if loopback else set()
+    local = {"localhost", "127.0.0.1", "[::1]", host_name(_in_address(config.host).encode())} if loopback else set()
     return Gate(frozenset(named | local) if named or local else None, key, config.max_body_kb << 10)
 
 

@@ -13,6 +13,7 @@ EXAMPLES = (
     "zhsenti serve --port 8080 --precision int8",
     "zhsenti serve --host 0.0.0.0 --api_key_file key.txt",
 )
+EXAMPLE_TEXT = "房间干净，服务热情，下次还会住。"  # a request's text wherever one is shown
 
 
 @dataclass

@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from zhsenti.serving.config import EXAMPLE_TEXT
 from zhsenti.serving.schema import ErrorAnswer
 
 EXAMPLES = {
-    "one": {"summary": "一条", "value": {"text": "房间干净，服务热情，下次还会住。"}},
+    "one": {"summary": "一条", "value": {"text": EXAMPLE_TEXT}},
     "many": {"summary": "多条", "value": {"texts": ["物流很快，包装完好。", "用了两天就坏了，非常失望。"]}},
     "explained": {"summary": "说明依据", "value": {"text": "位置很好，但是隔音太差。", "explain": True}},
 }

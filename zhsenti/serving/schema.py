@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from zhsenti.data.text import MAX_TEXT, text_fault
 from zhsenti.methods import DEFAULT
 from zhsenti.prediction.explain import Explanation
+from zhsenti.serving.config import EXAMPLE_TEXT
 
 MAX_DETAILS = 256
 
@@ -72,9 +73,7 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    text: str | None = Field(
-        None, description="一条文本，至少有一个看得见的字", examples=["房间干净，服务热情，下次还会住。"]
-    )
+    text: str | None = Field(None, description="一条文本，至少有一个看得见的字", examples=[EXAMPLE_TEXT])
     texts: list[str] | None = Field(None, description="多条文本，结果按同样的顺序", min_length=1)
     aspect: str | list[str] | None = Field(
         None, description="方面，仅当模型的模板含 {aspect}：一个（所有文本共用），或与 texts 一样多的列表"

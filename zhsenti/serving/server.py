@@ -20,8 +20,8 @@ from zhsenti.serving.log import log, log_as_json
 
 KEEP_ALIVE_S = 15
 HEAD_S = 30.0  # a request's head that takes longer is a slow-loris: the connection is closed
-LAST_WORDS_S = 5  # for answers that are being sent when all is decided
-QUIET_S = 0.3  # nobody has been waiting for so long: what was on its way when the signal came has been answered
+LAST_WORDS_S = 5  # seconds for answers still being sent when draining ends
+QUIET_S = 0.3  # seconds without any waiting request before we stop
 
 
 def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhsenti.core.flags import option, read_yaml
+from zhsenti.core.flags import option
 from zhsenti.core.paths import ADAPTER, run_folder, user_path
 from zhsenti.data.config import DataConfig
 from zhsenti.methods import DEFAULT, METHODS
@@ -38,12 +37,7 @@ class ModelConfig:
         Raises:
             ConfigError: The file cannot be read, or defines no task.
         """
-        values = {} if self.task is None else self.task
-        if isinstance(values, str):
-            values = read_yaml(values)
-            values = values.get("task", values)
-        task = SentimentTask.from_dict(values)
-        return dataclasses.replace(task, max_length=self.max_length) if self.max_length else task
+        return SentimentTask.resolve(self.task, self.max_length)
 
 
 @dataclass

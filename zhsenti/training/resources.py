@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from zhsenti.core.container import memory_limit
 from zhsenti.core.errors import TrainingError
 from zhsenti.core.files import require_space
 
@@ -37,11 +38,9 @@ def free_memory(device: torch.device) -> float:
     import psutil
 
     free = psutil.virtual_memory().available
-    try:
-        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+    if container := memory_limit():
+        limit, used = container
         free = min(free, limit - used)
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
     return float(free + psutil.Process().memory_info().rss)
 
 

@@ -38,7 +38,7 @@ def train(config: TrainConfig, sources: Mapping[str, str] | None = None) -> Path
         KeyboardInterrupt: It was stopped; as ``Interrupted`` when a signal did it and all is saved.
     """
     processes, folder, task = Processes(), config.folder, config.resolved_task()
-    check_writable(folder)
+    check_writable(folder, "--output_dir")
     for name, origin in (sources or {}).items():
         processes.say(f"{name} = {getattr(config, name)}（{origin}）", indent=1)
     rows = read_rows(config, task)

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TypedDict
 
-from scipy.stats import binomtest
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from zhsenti.core.errors import Interrupted
+from zhsenti.core.intervals import wilson
 from zhsenti.training.callbacks import EarlyStop, FinalCheckpoint, ProgressView, ResultsLog, StopWhenAsked
 from zhsenti.training.checkpoints import Identity, read_mark
 from zhsenti.training.interrupts import StopRequest
@@ -182,10 +182,9 @@ class Session:
     def _result(self, state: TrainerState, fit: Fit, seconds: float) -> Result:
         parts, n_dev = self.parts, len(self.parts.dev_items)
         best = float(state.best_metric or 0.0)
-        interval = binomtest(round(best * n_dev), n_dev).proportion_ci(method="wilson")
         return {
             "dev_accuracy": best,
-            "dev_accuracy_interval": [float(interval.low), float(interval.high)],
+            "dev_accuracy_interval": list(wilson(round(best * n_dev), n_dev)),
             "n_train": len(parts.train_items),
             "n_dev": n_dev,
             "best_step": state.best_global_step,

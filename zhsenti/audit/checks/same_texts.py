@@ -64,7 +64,7 @@ def check(rows: Rows, task: SentimentTask, options: AuditOptions) -> Outcome:
 
 def _warnings(rows: Rows, counts: Counts) -> Iterator[Warned]:
     """Rows of a later split whose text is in an earlier one come first: what is measured on them is memory."""
-    pairs = sorted(combinations(rows.names, 2), key=lambda pair: -rows.names.index(pair[1]))  # those with test first
+    pairs = sorted(combinations(rows.names, 2), key=lambda pair: -rows.names.index(pair[1]))  # last split (test) first
     for earlier, later in pairs:
         key, total = f"{later}_in_{earlier}", len(rows.of[later])
         if n := counts.normalised_cross_split[key]:

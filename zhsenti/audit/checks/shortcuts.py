@@ -13,14 +13,18 @@ import rjieba
 from zhsenti.audit.checks.base import AuditOptions, Check, Outcome, Warned
 from zhsenti.audit.findings import Finding, Kind, Shortcut
 from zhsenti.audit.rows import Rows
+from zhsenti.core.intervals import wilson
+from zhsenti.data.text import readable
 from zhsenti.task import SentimentTask
 
 SHORTCUT = Kind("shortcut", "一看便知标签的特征", 50)
 BY_LENGTH, BY_WORDS = 55, 130  # ranks of warnings
 LENGTH_AUC = 0.7
-KINDS = ("emoji", "pattern", "word", "first", "symbol")  # of as many rows, the more telling first
+# Order among features with equally many rows.
+KINDS = ("emoji", "pattern", "word", "first", "symbol")
 MIN_ROWS, MIN_SHARE = 20, 0.002
-# Of the lower bound. 22 pure rows reach it; 25 words of ChnSentiCorp do, none would reach 0.95 (73 pure rows).
+# Least Wilson lower bound. 22 rows all of one label reach it; at 0.95 it would take 73, and no word of ChnSentiCorp
+# would pass.
 PURITY = 0.85
 MAX_LISTED = 30
 _MAX_CHARACTERS = 5000  # of one text; what gives a label away stands in its beginning
@@ -84,7 +88,7 @@ def _finding(shortcut: Shortcut, split: str) -> Finding:
 
 def features(text: str) -> set[Feature]:
     """Everything that is looked for in one text."""
-    text = text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    text = readable(text[:_MAX_CHARACTERS])
     words = [word for word in rjieba.cut(text) if word.strip()]
     present: set[Feature] = {("word", word) for word in words if any(c.isalnum() for c in word)}
     if words:
@@ -136,7 +140,7 @@ def _pure(
         if n < enough:
             continue
         label, hits = by_label.most_common(1)[0]
-        low = wilson_low(hits, n)
+        low, _ = wilson(hits, n)
         share = totals[label] / totals.total()
         if low < max(PURITY, (1 + share) / 2) or (kind == "first" and feature in whole):
             continue
@@ -145,13 +149,6 @@ def _pure(
         yield Shortcut(
             kind=kind, feature=feature, label=names[label], rows=n, purity=hits / n, low=low, meaning=meaning
         )
-
-
-def wilson_low(hits: int, n: int) -> float:
-    """Lower end of Wilson's 95 % interval for a share (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(hits, n).proportion_ci(method="wilson").low)
 
 
 def length_auc(texts: Sequence[str], labels: Sequence[int]) -> tuple[float, int]:

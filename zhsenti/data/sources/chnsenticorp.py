@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.core.files import building
 from zhsenti.core.paths import cache_root
+from zhsenti.core.remote import reason_of, silenced
 from zhsenti.data.config import DataConfig
 from zhsenti.data.registry import Dataset
 from zhsenti.data.sources.files import load_path
@@ -36,10 +36,11 @@ def load(config: DataConfig, task: SentimentTask) -> DatasetSplits:
         source = _fetch(folder)
     as_written = SentimentTask(labels=("0", "1"), template=task.template)
     splits = load_path(folder, replace(config, text_column="text", label_column="label"), as_written)
-    parts = {
-        split: [replace(example, label=indices[example.label]) for example in getattr(splits, split)] for split in ROWS
-    }
-    return replace(splits, name=NAME, source=source, **parts)
+    train, dev, test = (
+        [replace(example, label=indices[example.label]) for example in examples]
+        for examples in (splits.train, splits.dev, splits.test)
+    )
+    return replace(splits, name=NAME, source=source, train=train, dev=dev, test=test)
 
 
 def _fetch(folder: Path) -> str:
@@ -50,15 +51,12 @@ def _fetch(folder: Path) -> str:
         ("ModelScope", _from_modelscope),
     )
     for source, fetch in sources:
-        before = logging.root.manager.disable
-        logging.disable(logging.ERROR)  # retries' log lines of a source that may simply be out of reach
         try:
-            rows = fetch()
+            with silenced():
+                rows = fetch()
         except Exception as error:  # libraries raise many kinds; all of them mean "not from here"
-            failures.append(f"{source}：{_reason(error)}")
+            failures.append(f"{source}：{reason_of(error, '数据集')}")
             continue
-        finally:
-            logging.disable(before)
         counts = {split: len(of_split) for split, of_split in rows.items()}
         if counts != ROWS:
             failures.append(f"{source}：行数不对 {counts}")
@@ -98,18 +96,6 @@ def _from_modelscope() -> Rows:
         split: list(MsDataset.load(REPOSITORY, split=remote))
         for split, remote in (("train", "train"), ("dev", "validation"), ("test", "test"))
     }
-
-
-def _reason(error: BaseException) -> str:
-    """Why a source gave nothing (Chinese), by the names of the errors that led to ``error``."""
-    cause: BaseException | None = error
-    names = []
-    while cause is not None:
-        names.append(type(cause).__name__)
-        cause = cause.__cause__ or cause.__context__
-    if any(word in name for name in names for word in ("Connect", "Timeout", "Proxy", "SSL", "Offline")):
-        return "连不上"
-    return "没有这个数据集" if any("NotFound" in name for name in names) else f"失败（{names[0]}）"
 
 
 # ── what a review is about ────────────────────────────────────────────────────────────────────────────────────────

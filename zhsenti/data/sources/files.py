@@ -8,7 +8,7 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.examples import read_examples
-from zhsenti.data.read import SUFFIXES
+from zhsenti.data.read import data_files
 from zhsenti.data.sniff import is_folder, list_folder
 from zhsenti.data.split import DatasetSplits, Example, stratified_split
 from zhsenti.task import SentimentTask
@@ -43,8 +43,9 @@ def load_path(path: Path, config: DataConfig, task: SentimentTask, keep: Sequenc
 def _folder(folder: Path, config: DataConfig, task: SentimentTask, keep: Sequence[str]) -> DatasetSplits:
     splits: dict[str, list[Example]] = {}
     notes: list[str] = []
+    tables = data_files(folder)
     for split, names in SPLIT_NAMES.items():
-        files = [p for p in list_folder(folder) if p.stem.lower() in names and p.suffix.lower() in SUFFIXES]
+        files = [path for path in tables if path.stem.lower() in names]
         if len(files) > 1:
             raise DataError(
                 f"{folder} 里有不止一个 {split} 文件", found="、".join(p.name for p in files), todo="只留一个。"

@@ -1,4 +1,4 @@
-"""What is said of splits however they were loaded: repeats, contradictions, leaks, and the hash of the rows."""
+"""What is said of splits however they were loaded: repeats, contradictions, leaks, and the hash of the rows kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zhsenti.data.split import DatasetSplits, Example, normalise
 
 
 def finish(splits: DatasetSplits, config: DataConfig) -> DatasetSplits:
-    """Clean the training rows as ``config`` says, count what the splits share, and hash all rows.
+    """Clean the training rows as ``config`` says, count what the splits share, and hash the rows kept.
 
     Returns:
         The splits with ``sha256`` and more notes.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zhsenti.audit.checks import CHECKS
-from zhsenti.audit.findings import FORMAT, Audit, Finding
+from zhsenti.audit.findings import FORMAT, Audit, write_findings
 from zhsenti.audit.view import audit_view
 from zhsenti.core.console import say
 from zhsenti.core.files import write_json
 from zhsenti.core.hashing import json_sha256, rows_sha256
-from zhsenti.data.tables import write_csv
 from zhsenti.evaluation.sections.base import Section
 
 MAX_AUDITED = 200_000  # rows: more take minutes and gigabytes, which `zhsenti audit` may
@@ -58,8 +57,7 @@ class AuditSection(Section[Audit | None]):
         path.unlink(missing_ok=True)
         if self.result is None:
             return []
-        columns = list(Finding.model_fields)
-        write_csv(path, columns, ([getattr(item, name) for name in columns] for item in self.result.findings))
+        write_findings(path, self.result.findings)
         return [TABLE]
 
     def context(self) -> dict[str, object]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.formats import MAX_COLUMNS
-from zhsenti.data.read import SUFFIXES, Source
-from zhsenti.data.sniff import is_folder, list_folder
+from zhsenti.data.read import SUFFIXES, Source, data_files
+from zhsenti.data.sniff import LOCK, is_folder, list_folder
 
 JSON = (".json", ".jsonl")
 
@@ -31,15 +31,14 @@ def find_inputs(text: str) -> tuple[list[Path], list[str]]:
     path = user_path(text)
     if glob.has_magic(text) and not os.path.exists(path):
         named = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        files = [one for one in named if os.path.isfile(one)]
+        files = [one for one in named if not one.name.startswith(LOCK) and not os.path.isdir(one)]
         if not files:
             raise DataError(f"没有文件符合 {text}", todo="检查通配符；要加引号，免得 shell 先展开它。")
         return files, []
     if not is_folder(path):
         return [path], []
-    inside = [one for one in list_folder(path) if os.path.isfile(one)]
-    files = [one for one in inside if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")]
-    others = [one.name for one in inside if one not in files and not one.name.startswith(".")]
+    files = data_files(path)
+    others = [one.name for one in list_folder(path) if one not in files and os.path.isfile(one)]
     if not files:
         raise DataError(
             f"{path} 里没有数据文件", expected="、".join(SUFFIXES), found="、".join(others[:8]) or "空文件夹"

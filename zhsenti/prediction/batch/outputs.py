@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from zhsenti.core.files import replacing
 from zhsenti.data.tables import csv_safe
-from zhsenti.data.text import cell_text
+from zhsenti.data.text import cell_text, readable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -117,7 +117,7 @@ def json_writer(stream: TextIO, added: Sequence[str]) -> Write:
         # Of a pipe's objects only the first one's names were known when ``added`` was chosen.
         result_names = added if ours.isdisjoint(names) else _apart(added, names)
         values = {**dict(zip(names, cells, strict=True)), **dict(zip(result_names, results, strict=True))}
-        line = json.dumps(_plain(values), ensure_ascii=False).encode("utf-8", "replace").decode()
+        line = readable(json.dumps(_plain(values), ensure_ascii=False))
         stream.write(line.translate(_LINE_ENDS) + "\n")
 
     return write
@@ -146,7 +146,7 @@ def _cell(value: object) -> str | None:
         return None
     if isinstance(value, (dict, list, bool)):
         return json.dumps(_plain(value), ensure_ascii=False)
-    return cell_text(value).encode("utf-8", "replace").decode()
+    return readable(cell_text(value))
 
 
 @contextmanager

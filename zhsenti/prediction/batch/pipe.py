@@ -15,7 +15,7 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.data.formats import Content, Row, delimited, json_lines
 from zhsenti.data.lines import pipe_lines
-from zhsenti.data.read import TEXT_NAMES, Source
+from zhsenti.data.read import TEXT, Source
 
 AHEAD, AHEAD_CHARACTERS = 2048, 4_000_000  # of a pipe that wait for the model: rows, and their text
 ENDLESS = sys.maxsize  # rows of a stream: nobody knows how many will come
@@ -79,7 +79,7 @@ def open_stdin(stream: io.BufferedReader, kind: str, text_column: str | None) ->
 def _kind(line: str, text_column: str | None) -> str:
     if line.startswith("{"):
         return "jsonl"
-    wanted = {text_column.strip().lower()} if text_column else set(TEXT_NAMES)
+    wanted = {text_column.strip().lower()} if text_column else set(TEXT.names)
     mark = "\t" if "\t" in line else ","
     if wanted & {cell.strip().strip('"').lower() for cell in line.split(mark)}:
         return "tsv" if mark == "\t" else "csv"

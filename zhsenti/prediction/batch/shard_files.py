@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zhsenti.core.files import sync_folder
 from zhsenti.core.hashing import file_sha256
+from zhsenti.data.text import readable
 from zhsenti.prediction.batch.windows import Result
 
 
@@ -64,7 +65,7 @@ def write_shard(folder: Path, labels: int, file: int, start: int, results: Seque
             for index in range(labels)
         },
         "truncated": pyarrow.array([r.truncated for r in results], pyarrow.bool_()),
-        "error": pyarrow.array([_valid(r.error) for r in results], pyarrow.string()),
+        "error": pyarrow.array([r.error and readable(r.error) for r in results], pyarrow.string()),
     }
     name = f"{file:05}-{start:012}-{len(results)}.parquet"
     temporary = folder / f"{name}.{uuid.uuid4().hex[:8]}"
@@ -89,10 +90,6 @@ def read_shard(path: Path) -> Iterator[Result]:
     *scores, truncated, error = (column.to_pylist() for column in table.columns)
     for row in zip(zip(*scores, strict=True), truncated, error, strict=True):
         yield Result(None, None, row[2]) if row[2] is not None else Result(*row)
-
-
-def _valid(error: str | None) -> str | None:
-    return None if error is None else error.encode("utf-8", "replace").decode()
 
 
 def _write(path: Path, data: bytes) -> None:

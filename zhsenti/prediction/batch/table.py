@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zhsenti.core.console import say
 from zhsenti.core.errors import DataError
 from zhsenti.data.formats import Row
-from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Source, open_rows
+from zhsenti.data.read import ASPECT, TEXT, Source, open_rows
 from zhsenti.prediction.batch.inputs import JSON, column_names, common_columns, find_inputs
 from zhsenti.prediction.batch.outputs import added_names, unique_names
 from zhsenti.prediction.batch.pipe import open_stdin, standard_input
@@ -75,11 +75,11 @@ class Table:
             first, note = open_stdin(standard_input(), config.input_format, config.text_column)
             notes.append(note)
         self._first: Source | None = first
-        self.text = first.name(first.column(config.text_column, TEXT_NAMES, "文本", "--text_column"))
+        self.text = first.name(first.column(config.text_column, TEXT))
         self.aspect: str | None = None
         if task.has_aspect and config.aspect is None:
-            key = first.column(config.aspect_column, ASPECT_NAMES, "方面", "--aspect_column 或 --aspect")
-            self.aspect = first.name(key)
+            role = ASPECT._replace(flag="--aspect_column 或 --aspect")
+            self.aspect = first.name(first.column(config.aspect_column, role))
         every_key = config.output in (None, "-") or not all(path.suffix.lower() in JSON for path in self.files)
         columns, self._most = [column_names(first, every_key)], [_most_rows(first)]
         for path in self.files[1:]:  # none is kept: each may hold a file open, or a whole sheet

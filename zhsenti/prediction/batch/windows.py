@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zhsenti.core.errors import DataError, ModelError, ZhsentiError, first_line
-from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES
+from zhsenti.data.read import ASPECT, TEXT
 
 if TYPE_CHECKING:
     from zhsenti.data.formats import Row
@@ -91,10 +91,10 @@ class Columns:
 
     def question(self, source: Source, row: Row) -> Question:
         """What ``row`` of ``source`` asks."""
-        text, error = ("", row.error) if row.error else source.text(row, self.text)
+        text, error = source.text(row, self.text)
         aspect = self.constant
         if not error and self.aspect is not None:
-            aspect, error = source.cell(row, self.aspect, "方面")
+            aspect, error = source.cell(row, self.aspect, ASPECT)
         return Question("", None, error) if error else Question(text, aspect)
 
 
@@ -114,8 +114,8 @@ def find_columns(source: Source, text: str, aspect: str | None, constant: str | 
         DataError: The source has no such column.
     """
     return Columns(
-        source.column(text, TEXT_NAMES, "文本", "--text_column"),
-        source.column(aspect, ASPECT_NAMES, "方面", "--aspect_column") if aspect is not None else None,
+        source.column(text, TEXT),
+        source.column(aspect, ASPECT) if aspect is not None else None,
         constant,
     )
 
