@@ -109,7 +109,7 @@ def test_the_temperature_goes_into_the_adapter(adapter, predictor):
 
 
 def test_an_older_temperature_that_stays_is_said(adapter, predictor):
-    store_calibration(adapter, {"temperature": 3.0})
+    store_calibration(open_artifact(adapter), {"temperature": 3.0})
     out = run(adapter, "--quick")
     assert any("温度 3.00，预测仍用它" in note for note in read(out / "confidence_analysis.json", ConfidenceFile).notes)
 
@@ -131,7 +131,7 @@ def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, t
     assert (adapter / "README.md").exists() == (flags[0] == "--precision")
 
 
-def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch):
+def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch, capsys):
     def refuse(*args):
         raise OSError(30, "Read-only file system")
 
@@ -140,7 +140,36 @@ def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adap
     monkeypatch.setattr("zhsenti.evaluation.report.write.write_card", lambda path, *rest: path.write_text("卡"))
     out = run(adapter)
     assert "没能存进" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
+    assert "模型卡没能写进适配器文件夹" in capsys.readouterr().err
     assert (out / "report.html").is_file()
+
+
+def test_an_adapter_that_a_training_has_replaced_meanwhile_gets_nothing(adapter, predictor, monkeypatch, capsys):
+    """The temperature and the card are those of the adapter that was evaluated."""
+    other = write_adapter(adapter.parent / "new", weights=b"trained anew").files
+
+    def retrain():
+        if adapter.is_dir() and (adapter.parent / "new").is_dir():
+            shutil.rmtree(adapter)
+            (adapter.parent / "new").rename(adapter)
+
+    predictor.after_call = retrain
+    out = run(adapter)
+    found = read(out / "confidence_analysis.json", ConfidenceFile)
+    assert not found.stored_in_adapter
+    assert "已是另一个适配器" in found.notes[0]
+    manifest = open_artifact(adapter).manifest
+    assert (manifest.files, manifest.calibration) == (other, {})
+    assert not (adapter / "README.md").exists()
+    assert "模型卡没能写进适配器文件夹" in capsys.readouterr().err
+
+
+def test_an_adapter_folder_that_is_broken_meanwhile_costs_nothing(adapter, predictor):
+    predictor.after_call = lambda: (adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
+    out = run(adapter)
+    assert "文件缺失或被改过" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
+    assert (out / "report.html").is_file()
+    assert not (adapter / "README.md").exists()
 
 
 def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor, capsys):

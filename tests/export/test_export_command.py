@@ -118,7 +118,7 @@ def test_a_review_that_no_file_can_hold(form, export, texts, tmp_path):
 
 def test_the_temperature_goes_along_and_the_comparison_is_without_it(tiny_model, reviews, tmp_path):
     adapter = make_adapter(tmp_path / "a", tiny_model, "label_scoring")
-    store_calibration(adapter, {"temperature": 3.0})
+    store_calibration(open_artifact(adapter), {"temperature": 3.0})
     assert run(model_path=adapter, dataset=reviews, output=tmp_path / "out").rc == 0
     values = description(tmp_path / "out")
     assert (values["temperature"], values["parity"]["max_probability_difference"] < 1e-3) == (3.0, True)

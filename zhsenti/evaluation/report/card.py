@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhsenti.artifact import CARD
+from zhsenti.artifact import CARD, Artifact, check_unchanged
+from zhsenti.core.errors import ArtifactError
 from zhsenti.core.files import write_text
 from zhsenti.core.templates import environment
 from zhsenti.evaluation.report.parts import render_part
@@ -81,17 +82,19 @@ def _front_matter(run: Run, base: str, dataset: str) -> str:
     return data.to_yaml()
 
 
-def store_card(card: Path, adapter: Path) -> str:
-    """Put the card into the adapter's folder unless a person's own README.md is there.
+def store_card(card: Path, artifact: Artifact) -> str:
+    """Put the card into the adapter's folder unless a person's own README.md or another adapter is there.
 
     Returns:
         What was done (Chinese).
     """
-    target = adapter / CARD
+    target = artifact.folder / CARD
     try:
+        check_unchanged(artifact)
         if target.exists() and MARK not in target.read_text(encoding="utf-8", errors="replace"):
             return f"{target} 不是评估写的，没有改动；模型卡在 {card}"
         write_text(target, card.read_text(encoding="utf-8"))
-    except OSError as error:
-        return f"模型卡没能写进适配器文件夹（{error.strerror}）；它在 {card}"
+    except (ArtifactError, OSError) as error:
+        reason = error.problem if isinstance(error, ArtifactError) else error.strerror
+        return f"模型卡没能写进适配器文件夹（{reason}）；它在 {card}"
     return f"模型卡：{target}"

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from zhsenti.artifact import store_calibration
 from zhsenti.core.console import say
+from zhsenti.core.errors import ArtifactError
 from zhsenti.evaluation.drawing import Picture
 from zhsenti.evaluation.run import confidence
 from zhsenti.evaluation.schema import FORMAT, Interval, Model, Provenance
@@ -147,9 +148,10 @@ class ConfidenceSection(Section[ConfidenceFile]):
             notes.append(f"温度是在 {config.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
         if not notes:
             try:
-                store_calibration(run.artifact.folder, self._record(temperature))
-            except OSError as error:
-                notes.append(f"温度没能存进适配器文件夹：{error.strerror}")
+                store_calibration(run.artifact, self._record(temperature))
+            except (ArtifactError, OSError) as error:
+                reason = error.problem if isinstance(error, ArtifactError) else error.strerror
+                notes.append(f"温度没能存进适配器文件夹：{reason}")
             else:
                 return True, notes
         if run.manifest.temperature != 1.0:
