@@ -91,7 +91,7 @@ def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
     out = run(adapter, "--perturbation_samples", "20")
     before = (out / "robustness_result.json").read_bytes()
     predictor.calls.clear()
-    monkeypatch.setattr("zhsenti.audit.command.audit_splits", lambda *a, **k: pytest.fail("audited again"))
+    monkeypatch.setattr("zhsenti.audit.run.audit_splits", lambda *a, **k: pytest.fail("audited again"))
     run(adapter, "--perturbation_samples", "20")
     assert predictor.calls == []
     old, new = json.loads(before), json.loads((out / "robustness_result.json").read_bytes())
@@ -232,6 +232,18 @@ def test_the_audit_in_the_report_is_of_all_rows(adapter, predictor):
     found = Audit.model_validate_json(cached.read_bytes())
     assert {split.name: split.n for split in found.splits} == {"train": 160, "dev": 200, "test": 120}
     assert found.exact_cross_split["test_in_train"] == 1
+
+
+def test_the_audit_is_made_again_where_another_tokenizer_counts(adapter, predictor, monkeypatch):
+    def with_tokenizer(name, manifest):
+        return lambda texts: [5000] * len(texts), "token 数由另一个分词器数出"
+
+    out = run(adapter, "--quick")
+    monkeypatch.setattr("zhsenti.audit.tokenizer.find_tokenizer", with_tokenizer)
+    run(adapter, "--quick")
+    audits = [Audit.model_validate_json(path.read_bytes()) for path in (out / "cache").glob("audit-*.json")]
+    assert len(audits) == 2
+    assert sorted(found.splits[0].tokens.max >= 5000 for found in audits) == [False, True]
 
 
 KILLED = """

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zhsenti.artifact import Manifest, open_artifact
+from zhsenti.artifact import Artifact, Manifest, open_artifact
 from zhsenti.audit.checks import CHECKS
 from zhsenti.audit.checks.base import Adapter, AuditOptions
 from zhsenti.audit.config import AuditConfig
-from zhsenti.audit.files import from_dataset, read_splits
+from zhsenti.audit.files import read_splits
 from zhsenti.audit.findings import Audit, Finding
 from zhsenti.audit.run import audit
 from zhsenti.audit.tokenizer import find_tokenizer
@@ -27,7 +27,6 @@ from zhsenti.core.flags import parse
 from zhsenti.core.paths import user_path
 from zhsenti.core.templates import environment
 from zhsenti.data.registry import DATASETS
-from zhsenti.data.split import DatasetSplits
 from zhsenti.data.tables import write_csv
 from zhsenti.task import SentimentTask
 from zhsenti.training.config import TrainConfig
@@ -59,11 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
     folder = user_path(config.output_dir)
     check_writable(folder)
-    manifest = open_artifact(config.model_path).manifest if config.model_path else None
+    artifact = open_artifact(config.model_path) if config.model_path else None
+    manifest = artifact.manifest if artifact else None
     task = _task(config, manifest)
     splits, notes = read_splits(config, task)
     count_tokens, on_tokens = find_tokenizer(config.model_name, manifest)
-    predictor = load_predictor(config) if manifest else None
+    predictor = load_predictor(config, artifact) if artifact else None
     with Progress(transient=True) as progress:
         options = AuditOptions(
             count_tokens=count_tokens,
@@ -84,28 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def audit_splits(
-    splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, manifest: Manifest | None = None
-) -> Audit:
-    """Audit rows that are already loaded, for an evaluation's report.
+def load_predictor(config: AuditConfig, artifact: Artifact) -> SentimentPredictor:
+    """The adapter with its base."""
+    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch and transformers, which takes seconds
 
-    Args:
-        splits: The rows.
-        task: What the labels mean, the prompt, and how long it may be.
-        seed: Of MinHash and of the folds.
-        manifest: Of an adapter: tokens are counted with its base's tokenizer if that is on this machine, else with
-            that of an embedded model at hand, else estimated.
-    """
-    count_tokens, _ = find_tokenizer(None, manifest)
-    return audit(from_dataset(splits), task, AuditOptions(count_tokens=count_tokens, seed=seed))
-
-
-def load_predictor(config: AuditConfig) -> SentimentPredictor:
-    """The adapter of ``config.model_path``, which must be given, with its base."""
-    from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
-
-    assert config.model_path is not None
-    return SentimentPredictor.from_folder(config.model_path, model_name=config.model_name)
+    return SentimentPredictor.from_folder(artifact, model_name=config.model_name)
 
 
 def _task(config: AuditConfig, manifest: Manifest | None) -> SentimentTask:
