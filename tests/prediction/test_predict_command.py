@@ -18,6 +18,7 @@ from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.models import adapter_check
 from zhsenti.prediction import command
 from zhsenti.prediction.config import PredictConfig
+from zhsenti.prediction.dialogue import dialogue
 from zhsenti.prediction.predictor import Prediction
 from zhsenti.prediction.show import show
 
@@ -39,6 +40,16 @@ def test_dialogue_takes_empty_lines_and_ends_on_quit_or_eof(adapter, capsys, mon
         assert command.main(["--model_path", str(adapter), "--interactive", "--json"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [json.loads(line)["text"] for line in lines] == ["很好", "很差"]
+
+
+def test_a_dialogue_goes_on_after_bytes_that_are_no_text(capsys, monkeypatch):
+    typed = "很好\n".encode("gb18030") * 2 + "很差\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8", errors="strict"))
+    answered = []
+    dialogue(answered.append)
+    assert len(answered) == 3
+    assert answered[2] == "很差"
+    assert capsys.readouterr().err.count("iconv") == 1
 
 
 @pytest.mark.parametrize(
