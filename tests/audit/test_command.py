@@ -214,6 +214,10 @@ COLUMNS = ["--text_column", "评论", "--label_column=标签"]
         (["one.csv", "two.csv"], "把文件放进一个文件夹，训练用的取名 train，再 zhsenti train --dataset 文件夹"),
         (["bad.csv"], "改好用不了的行（或加 --on_error skip 跳过它们），再 zhsenti train --dataset bad.csv"),
         (["texts.csv"], "zhsenti predict --input texts.csv"),
+        (
+            ["texts.csv", "--model_path", "lora", "--model_name", "my base"],
+            "zhsenti predict --model_path lora --model_name 'my base' --input texts.csv",
+        ),
         (["one.csv", "--model_path", "lora"], "zhsenti evaluate --model_path lora --dataset one.csv"),
     ],
 )

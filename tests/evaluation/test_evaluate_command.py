@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from rich.console import Console
 from tests.fakes import KeywordPredictor, write_adapter
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
+from zhsenti.core.flags import parse
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
@@ -24,6 +26,7 @@ from zhsenti.evaluation.config import EvalConfig
 from zhsenti.evaluation.schema import Scores, read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.comparison_tables import show
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,6 +290,24 @@ def test_provenance_says_what_to_type_again(monkeypatch, started, words, expecte
     with pytest.raises(Stop) as stopped:
         command.main(words)
     assert str(stopped.value) == expected
+
+
+@pytest.mark.parametrize("report", ["true", "false"])
+def test_the_last_line_can_be_typed(tmp_path, csv, predictor, capsys, report):
+    folder = trained_on(tmp_path / "my lora_adapter", csv)
+    named = tmp_path / "评论.csv"
+    named.write_text(csv.read_text(encoding="utf-8").replace("text,label", "-正文,好评"), encoding="utf-8")
+    flags = ["--model_path", str(folder), "--model_name", "my base", "--dataset", str(named), "--quick"]
+    flags += ["--text_column=-正文", "--label_column=好评", "--report", report, "--output_dir", str(tmp_path / "out")]
+    assert command.main(flags) == 0
+    line = capsys.readouterr().out.splitlines()[-1].split("：zhsenti ")[-1]
+    name, *words = shlex.split(line)
+    if name == "predict":
+        again, _ = parse(PredictConfig, words, "")
+    else:
+        again, _ = parse(EvalConfig, words, "")
+        assert (again.dataset, again.text_column, again.label_column) == (str(named), "-正文", "好评")
+    assert (again.model_path, again.model_name) == (str(folder), "my base")
 
 
 def test_json_is_plain_utf8(tmp_path, csv, predictor):

@@ -135,8 +135,25 @@ def test_the_loader_travels_to_workers_that_stand_elsewhere(adapter, monkeypatch
         (["--demo"], "--interactive"),
     ],
 )
-def test_the_last_line_is_what_to_type_next(flags, step, adapter, capsys):
-    assert command.main(["--model_path", str(adapter), *flags]) == 0
+def test_the_last_line_is_what_to_type_next(flags, step, adapter, tiny_model, capsys):
+    model = ["--model_path", str(adapter), "--model_name", str(tiny_model), "--precision", "fp32"]
+    assert command.main([*model, *flags]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("下一步：")
     assert last.endswith(step)
+    if "zhsenti predict" in last:
+        assert f"zhsenti predict {' '.join(model)} --" in last
+
+
+@pytest.mark.parametrize(
+    "flag", ["--input_format=csv", "--ray_address=auto", "--num_actors=2", "--text_column=a", "--min_confidence=0"]
+)
+def test_flags_of_files_are_refused_without_one(flag):
+    with pytest.raises(ConfigError, match=f"{flag.split('=')[0]} 只和 --input 一起用"):
+        command.main(["--text", "好", flag])
+
+
+@pytest.mark.parametrize("flag", ["--ray_address=auto", "--num_actors=2", "--input_format=csv"])
+def test_flags_that_would_be_ignored_are_refused(flag):
+    with pytest.raises(ConfigError, match="只和 --"):
+        command.main(["--input", "a.csv", flag])

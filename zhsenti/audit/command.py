@@ -23,7 +23,7 @@ from zhsenti.audit.view import audit_view, show
 from zhsenti.core.console import Progress
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable, write_json, write_text
-from zhsenti.core.flags import parse
+from zhsenti.core.flags import parse, typed
 from zhsenti.core.paths import user_path
 from zhsenti.core.templates import environment
 from zhsenti.data.registry import DATASETS
@@ -154,26 +154,21 @@ def next_step(config: AuditConfig, result: Audit) -> str:
     Data without labels can only be scored. Data that was audited with an adapter is what that is measured on.
     """
     if not any(split.labelled for split in result.splits):
-        words = ["zhsenti predict --input", shlex.quote(config.files[0]), *_flags(config, "model_path", "text_column")]
-        return " ".join(words)
+        model = typed(config, "model_path", "model_name") if config.model_path else ""
+        columns = typed(config, "text_column", "aspect_column")
+        return f"zhsenti predict{model} --input {shlex.quote(config.files[0])}{columns}"
     data, before = _as_one(config.files, result), []
     if not data:
         before.append("把文件放进一个文件夹，训练用的取名 train")
     if result.unknown_labels or result.empty:
         before.append("改好用不了的行（或加 --on_error skip 跳过它们）")
-    columns = _flags(config, "text_column", "label_column", "aspect_column")
-    dataset = ["--dataset", shlex.quote(data) if data else "文件夹", *columns]
+    columns = typed(config, "text_column", "label_column", "aspect_column")
+    dataset = f" --dataset {shlex.quote(data) if data else '文件夹'}{columns}"
     if config.model_path:
-        words = ["zhsenti evaluate", *_flags(config, "model_path"), *dataset]
+        line = f"zhsenti evaluate{typed(config, 'model_path', 'model_name')}{dataset}"
     else:
-        words = ["zhsenti train", *dataset, *_flags(config, "task", "max_length")]
-    return f"{'，'.join(before)}，再 {' '.join(words)}" if before else " ".join(words)
-
-
-def _flags(config: AuditConfig, *names: str) -> list[str]:
-    """Those of the flags that were given, as they are typed."""
-    given = ((name, getattr(config, name)) for name in names)
-    return [f"--{name} {shlex.quote(str(value))}" for name, value in given if value is not None]
+        line = f"zhsenti train{dataset}{typed(config, 'task', 'max_length')}"
+    return f"{'，'.join(before)}，再 {line}" if before else line
 
 
 def _as_one(files: Sequence[str], result: Audit) -> str:

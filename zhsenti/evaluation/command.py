@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -15,9 +14,10 @@ from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable
-from zhsenti.core.flags import parse, program
+from zhsenti.core.flags import parse, program, typed
 from zhsenti.core.paths import user_path
 from zhsenti.core.provenance import command_line, library_versions, machine_identity
+from zhsenti.data.config import DataConfig
 from zhsenti.evaluation.baselines import build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare
 from zhsenti.evaluation.config import QUICK, EvalConfig
@@ -232,8 +232,9 @@ def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> 
 
 def _next_step(config: EvalConfig) -> str:
     """The line to type next."""
-    adapter = f"--model_path {shlex.quote(config.model_path)}"
+    model = typed(config, "model_path", "model_name", "precision")
     if not config.report:
-        return f"与基线比较，写成报告：zhsenti evaluate {adapter}"
+        rows = typed(config, *(field.name for field in fields(DataConfig)))
+        return f"与基线比较，写成报告：zhsenti evaluate{model}{rows}"
     report = user_path(config.output_dir) / "report.html"
-    return f"用浏览器打开 {report}；预测一个文件：zhsenti predict {adapter} --input 评论.csv"
+    return f"用浏览器打开 {report}；预测一个文件：zhsenti predict{model} --input 评论.csv"
