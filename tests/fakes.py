@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -23,6 +24,7 @@ class KeywordPredictor:
     """
 
     method_name = "label_scoring"
+    precision = SimpleNamespace(name="fp32")  # as ``write_adapter`` says of the training
 
     def __init__(self, task: SentimentTask | None = None, *, strength: float = 2.0, manifest: Manifest | None = None):
         self.task = task or (manifest.task if manifest else SentimentTask())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_an_older_temperature_that_stays_is_said(adapter, predictor):
     assert any("温度 3.00，预测仍用它" in note for note in read(out / "confidence_analysis.json", ConfidenceFile).notes)
 
 
-@pytest.mark.parametrize("flags", [["--quick"], ["--precision", "bf16"], ["--dataset", "other"]])
+@pytest.mark.parametrize("flags", [["--quick"], ["--dataset", "other"]])
 def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, tmp_path, flags):
     if flags[-1] == "other":
         other = tmp_path / "other"
@@ -128,7 +129,17 @@ def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, t
     assert found.notes
     assert open_artifact(adapter).manifest.calibration == {}
     assert "没有存进适配器" in (out / "report.html").read_text(encoding="utf-8")
-    assert (adapter / "README.md").exists() == (flags[0] == "--precision")
+    assert not (adapter / "README.md").exists()
+
+
+def test_a_temperature_of_another_precision_is_not_stored(adapter, predictor):
+    """Nobody asked for one: an fp16 adapter on a machine without a GPU computes in another one by itself."""
+    predictor.precision = SimpleNamespace(name="bf16")
+    found = read(run(adapter) / "confidence_analysis.json", ConfidenceFile)
+    assert not found.stored_in_adapter
+    assert found.notes == ["温度是在 bf16 下拟合的（训练时是 fp32），没有存进适配器"]
+    assert open_artifact(adapter).manifest.calibration == {}
+    assert (adapter / "README.md").exists()
 
 
 def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch, capsys):

@@ -141,7 +141,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
         versions=versions,
         machine=machine,
     )
-    return Run(config, artifact, data, rows, systems, compared, provenance)
+    return Run(config, artifact, predictor.precision.name, data, rows, systems, compared, provenance)
 
 
 # ── adapters ──────────────────────────────────────────────────────────────────────────────────────────────────────
