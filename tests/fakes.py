@@ -19,7 +19,8 @@ GOOD, BAD = ("很好", "不错", "满意", "喜欢"), ("很差", "太吵", "失�
 class KeywordPredictor:
     """``SentimentPredictor``'s surface; a class's score is how many of its keywords the text holds.
 
-    ``strength`` scales the scores (0 knows nothing: the zero-shot twin); ``calls`` records the size of every call.
+    ``strength`` scales the scores (0 knows nothing: ``twin``, the zero-shot one, once it was asked for); ``calls`` records
+    the size of every call.
     ``after_call`` is run after each call and may raise, as a kill would stop a run there.
     """
 
@@ -31,6 +32,7 @@ class KeywordPredictor:
         self.strength, self.manifest = strength, manifest
         self.keywords = [BAD, *[()] * (len(self.task.labels) - 2), GOOD]
         self.calls: list[int] = []
+        self.twin: KeywordPredictor | None = None
         self.after_call: Callable[[], None] = lambda: None
 
     def log_probs(
@@ -66,9 +68,9 @@ class KeywordPredictor:
         return results
 
     def zero_shot(self) -> KeywordPredictor:
-        twin = KeywordPredictor(self.task, strength=0.0)
-        twin.after_call = self.after_call
-        return twin
+        self.twin = KeywordPredictor(self.task, strength=0.0)
+        self.twin.after_call = self.after_call
+        return self.twin
 
 
 def write_adapter(

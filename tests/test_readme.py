@@ -158,7 +158,7 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(workplace, tiny_model, review_csv):
-    def run(command: str) -> subprocess.CompletedProcess:
+    def run(command: str, **env: str) -> subprocess.CompletedProcess:
         words = shlex.split(command)
         words[0] = {"python": sys.executable}.get(words[0], words[0])
         if "train_" in command:
@@ -172,7 +172,7 @@ def run(workplace, tiny_model, review_csv):
             text=True,
             timeout=300,
             check=False,
-            env={**os.environ, "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": "", **env},
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert "Traceback" not in done.stderr
@@ -205,7 +205,9 @@ def test_promised_python_command(command, run, workplace):
 def test_no_wandb_login_asks_nothing_and_fails_nothing(workplace, run, monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    run("python scripts/train_label_scoring.py --num_epochs 1 --output_dir experiments/plain")
+    words = "python scripts/train_label_scoring.py --num_epochs 1 --output_dir experiments/plain"
+    done = run(words, WANDB_MODE="online", WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "W&B" not in done.stdout + done.stderr
     assert not list((workplace / "experiments" / "plain").glob("wandb*"))
 
 

@@ -91,10 +91,13 @@ def test_for_scripts_the_promised_keys(adapter, predictor):
 def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
     out = run(adapter, "--perturbation_samples", "20")
     before = (out / "robustness_result.json").read_bytes()
+    assert predictor.twin.calls
     predictor.calls.clear()
+    predictor.twin = None
     monkeypatch.setattr("zhsenti.audit.run.audit_splits", lambda *a, **k: pytest.fail("audited again"))
     run(adapter, "--perturbation_samples", "20")
     assert predictor.calls == []
+    assert predictor.twin is None  # the zero-shot one was not even asked for
     old, new = json.loads(before), json.loads((out / "robustness_result.json").read_bytes())
     del old["provenance"], new["provenance"]
     assert old == new
