@@ -19,7 +19,7 @@ from zhsenti.models import adapter_check
 from zhsenti.prediction import command
 from zhsenti.prediction.config import PredictConfig
 from zhsenti.prediction.dialogue import dialogue
-from zhsenti.prediction.predictor import Prediction
+from zhsenti.prediction.result import Prediction
 from zhsenti.prediction.show import show
 
 ROOT = Path(__file__).resolve().parents[2]

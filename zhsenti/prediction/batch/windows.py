@@ -13,7 +13,7 @@ from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES
 if TYPE_CHECKING:
     from zhsenti.data.formats import Row
     from zhsenti.data.read import Source
-    from zhsenti.prediction.predictor import Prediction
+    from zhsenti.prediction.result import Prediction
 
 WINDOW_ROWS = 512
 WINDOW_CHARACTERS = 2_000_000  # few long texts fill a window too: they are held at once
