@@ -20,8 +20,8 @@ GOOD, BAD = ("很好", "不错", "满意", "喜欢"), ("很差", "太吵", "失�
 class KeywordPredictor:
     """``SentimentPredictor``'s surface; a class's score is how many of its keywords the text holds.
 
-    ``strength`` scales the scores (0 knows nothing); ``calls`` records the size of every call. ``twin`` is the zero-shot
-    one, once it was asked for.
+    ``strength`` scales the scores (0 knows nothing); ``calls`` records the size of every call.
+    ``twin`` is the zero-shot one, once it was asked for.
     ``after_call`` is run after each call and may raise, as a kill would stop a run there.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zhsenti.core.errors import DataError, ModelError, ZhsentiError, first_line
-from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES
+from zhsenti.data.read import ASPECT_NAMES, TEXT_NAMES, Key
 
 if TYPE_CHECKING:
     from zhsenti.data.formats import Row
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 WINDOW_ROWS = 512
 WINDOW_CHARACTERS = 2_000_000  # few long texts fill a window too: they are held at once
 
-Key = str | int  # what a row's values are looked up by: a JSON object's key, a table's column
 Progress = Callable[[int], None]  # told how many more texts are scored
 
 
