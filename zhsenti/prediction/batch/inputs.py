@@ -10,10 +10,8 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.formats import MAX_COLUMNS
-from zhsenti.data.read import SUFFIXES, Source
+from zhsenti.data.read import JSON, SUFFIXES, Source
 from zhsenti.data.sniff import is_folder, list_folder
-
-JSON = (".json", ".jsonl")
 
 
 def find_inputs(text: str) -> tuple[list[Path], list[str]]:
