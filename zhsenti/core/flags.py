@@ -31,7 +31,7 @@ from zhsenti.core.flag_types import BOOLEANS, value_type
 from zhsenti.core.paths import user_path
 from zhsenti.core.yaml_files import read_yaml
 
-__all__ = ["option", "parse", "program", "read_yaml", "typed"]
+__all__ = ["option", "parse", "program", "read_yaml", "split_names", "typed"]
 
 C = TypeVar("C")
 COMMAND_LINE = "命令行"
@@ -108,6 +108,11 @@ def typed(config: Any, *names: str) -> str:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             words += f" --{name}{'=' if _IS_FLAG.match(text) else ' '}{shlex.quote(text)}"
     return words
+
+
+def split_names(text: str) -> list[str]:
+    """``"a，b"`` as ``["a", "b"]``: names separated by commas, Chinese ones too."""
+    return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
 
 
 def _width() -> int:

@@ -14,14 +14,14 @@ from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable
-from zhsenti.core.flags import parse, program, typed
+from zhsenti.core.flags import parse, program, split_names, typed
 from zhsenti.core.paths import user_path
 from zhsenti.core.provenance import command_line, library_versions, machine_identity
 from zhsenti.data.config import DataConfig
 from zhsenti.evaluation.baselines import build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare
 from zhsenti.evaluation.config import QUICK, EvalConfig
-from zhsenti.evaluation.rows import EvalData, load_eval_data, split_names
+from zhsenti.evaluation.rows import EvalData, load_eval_data
 from zhsenti.evaluation.run import Run
 from zhsenti.evaluation.schema import Provenance, write
 from zhsenti.evaluation.scoring import EvalRows

@@ -13,13 +13,11 @@ from zhsenti.evaluation.report.parts import render_part
 from zhsenti.evaluation.report.verdict import Verdict
 from zhsenti.evaluation.run import Run
 from zhsenti.evaluation.sections.base import AnySection
+from zhsenti.models.embedded import EMBEDDED
+from zhsenti.models.sources import is_hub_id
 
 MARK = "<!-- zhsenti: 由评估生成；删掉这一行后，以后的评估不再改动本文件 -->"
-# Whose weights the embedded models are. All of these are Apache-2.0.
-HUB_NAMES = {
-    "embedded": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
-    "embedded-1.5b": "Qwen/Qwen2.5-Coder-1.5B-Instruct",
-}
+# Bases whose licence is Apache-2.0; those that packages carry are among them.
 APACHE = tuple(f"Qwen/Qwen2.5-{size}" for size in ("0.5B", "1.5B", "Coder-0.5B", "Coder-1.5B"))
 
 
@@ -33,7 +31,7 @@ def write_card(path: Path, run: Run, sections: Sequence[AnySection], judged: Ver
         judged: The report's first screen.
     """
     base = str(run.manifest.base.get("model_id", ""))
-    base = HUB_NAMES.get(base, base)
+    base = f"Qwen/{EMBEDDED[base].title}" if base in EMBEDDED else base
     dataset = Path(run.data.splits.name).name  # a path on this machine is nobody else's business
     parts = [render_part(section, section.card_template).strip() for section in sections if section.card_template]
     template = environment("zhsenti.evaluation").get_template("card.md.j2")
@@ -53,7 +51,6 @@ def _front_matter(run: Run, base: str, dataset: str) -> str:
     """What the hub reads, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    on_hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     figures = [
         EvalResult(
             task_type="text-classification",
@@ -75,7 +72,7 @@ def _front_matter(run: Run, base: str, dataset: str) -> str:
         library_name="peft",
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", "chinese", "lora", "zhsenti", run.manifest.method],
-        base_model=base if on_hub else None,
+        base_model=base if is_hub_id(base) else None,
         model_name=f"zhsenti-{run.manifest.method}",
         eval_results=figures,
     )
