@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
 from tests.fakes import KeywordPredictor, write_adapter
+from tests.pages import Page
 from zhsenti.artifact import open_artifact
 from zhsenti.audit import command
 from zhsenti.audit.findings import Audit
@@ -103,29 +103,13 @@ def test_rows_that_training_refuses_are_reported(tmp_path):
     assert next(row for row in findings(tmp_path) if row["row"] == "83")["label"] == "一般"
 
 
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        assert not {"src", "href", "onclick"} & {name for name, _ in attrs}
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_hostile_texts_stay_text_everywhere(tmp_path):
     hostile = ["<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "\u202e反过来", "</table><img src=x>"]
     run(tmp_path, write(tmp_path / "train.csv", [*ROWS, *((text, i % 2) for i, text in enumerate(hostile * 2))]))
     html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == []
+    assert not {"src", "href", "onclick"} & {name for name, _ in page.attributes}
     assert not {"script", "img", "link", "iframe"} & page.tags
     assert "&lt;script&gt;" in html
     assert "\u202e" not in html

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.fakes import KeywordPredictor, write_adapter
+from tests.evaluation.whole import trained_on
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
 from zhsenti.core.flags import parse
@@ -33,24 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def predictor(monkeypatch) -> KeywordPredictor:
-    fake = KeywordPredictor()
-    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: fake)
-    return fake
-
-
-@pytest.fixture
 def csv(review_csv, tmp_path) -> Path:
     path = tmp_path / "reviews.csv"
     path.write_text(review_csv.read_text(encoding="utf-8"), encoding="utf-8")
     return path
-
-
-def trained_on(folder: Path, csv: Path, seed: int = 42, **more) -> Path:
-    splits = load_dataset(DataConfig(dataset=str(csv), seed=seed), SentimentTask())
-    data = {"name": splits.name, "sha256": splits.sha256, "dataset": str(csv), "seed": seed, **more}
-    write_adapter(folder, data)
-    return folder
 
 
 def run(tmp_path: Path, *flags: str) -> int:

@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.evaluation.whole import run
+from tests.evaluation.whole import run, trained_on
 from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import ConfigError, DataError
-from zhsenti.data.config import DataConfig
-from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
 from zhsenti.evaluation.compare import ComparisonFile
 from zhsenti.evaluation.schema import read
@@ -186,7 +184,7 @@ def test_an_adapter_folder_that_is_broken_meanwhile_costs_nothing(adapter, predi
     assert not (adapter / "README.md").exists()
 
 
-def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor, capsys):
+def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor):
     before = {p.name: p.read_bytes() for p in adapter.iterdir()}
     out = run(adapter, "--quick", "--max_test_samples", "60", "--explain_errors", "12")
     assert {p.name: p.read_bytes() for p in adapter.iterdir()} == before
@@ -224,8 +222,7 @@ def test_aspects_and_lone_surrogates_go_through(tmp_path, monkeypatch):
     ]
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    splits = load_dataset(DataConfig(dataset=str(path)), task)
-    write_adapter(tmp_path / "a", {"name": str(path), "sha256": splits.sha256, "dataset": str(path), "seed": 42}, task)
+    trained_on(tmp_path / "a", path, task)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     out = run(tmp_path / "a", "--baselines", "majority")
     assert read(out / "errors.json", ErrorsFile).errors

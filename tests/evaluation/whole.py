@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.fakes import write_adapter
+from zhsenti.data.config import DataConfig
+from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
+from zhsenti.task import SentimentTask
 
 HOSTILE = '<script>alert(1)</script><img src="http://example.com/x.png" onerror=alert(2)>'
+
+
+def trained_on(folder: Path, dataset: Path, task: SentimentTask | None = None, seed: int = 42) -> Path:
+    """An adapter in ``folder`` that says it was trained on ``dataset``."""
+    task = task or SentimentTask()
+    splits = load_dataset(DataConfig(dataset=str(dataset), seed=seed), task)
+    data = {"name": splits.name, "sha256": splits.sha256, "dataset": str(dataset), "seed": seed}
+    write_adapter(folder, data, task)
+    return folder
 
 
 def run(adapter: Path, *flags: str) -> Path:
