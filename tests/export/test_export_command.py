@@ -13,12 +13,12 @@ from tests.export.exporting import (
     clear_reviews,
     close,
     description,
-    make_adapter,
     method_of,
     reference,
     run,
     write_reviews,
 )
+from tests.tiny_models import make_adapter
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.export.formats import FORMATS
 from zhsenti.task import SentimentTask

@@ -8,7 +8,8 @@ from collections import namedtuple
 
 import pytest
 
-from tests.export.exporting import contents, make_adapter
+from tests.export.exporting import contents
+from tests.tiny_models import make_adapter
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.flags import parse
 from zhsenti.export.config import ExportConfig
