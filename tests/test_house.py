@@ -9,11 +9,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import zhsenti
+from tests.paths import ROOT
 from zhsenti.core.errors import ConfigError, exit_on_error
 from zhsenti.core.flags import parse
 from zhsenti.evaluation.config import EvalConfig
@@ -22,7 +22,6 @@ from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 from zhsenti.training.config import TrainConfig
 
-ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "core", "task", "data", "models", "methods", "artifact", "training", "prediction", "audit", "evaluation", "serving",
     "export", "doctor", "cli", "__main__",

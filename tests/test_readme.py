@@ -8,11 +8,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
 PROMISED = [
     "pip install -r requirements.txt",
     "python scripts/train_label_scoring.py --lora_r 8 --num_epochs 3 --batch_size 8",

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from tests.waiting import until
 
-ROOT = Path(__file__).resolve().parents[1]
 DEPENDENCIES = Path(sysconfig.get_path("purelib"))
 SECONDS = 300  # what takes longer hangs
 pytestmark = pytest.mark.wheel

@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from zhsenti.core import console
 from zhsenti.core.console import TELL_EVERY, Progress, duration, gigabytes, say
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.doctor.helpers import one
+from tests.paths import ROOT
 from zhsenti.doctor import accelerator, findings, libraries
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM
 from zhsenti.doctor.probe import Imported, _environment, probe
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.evaluation.whole import trained_on
+from tests.paths import ROOT
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
 from zhsenti.core.flags import parse
@@ -28,8 +29,6 @@ from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.comparison_tables import show
 from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

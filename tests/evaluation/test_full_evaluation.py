@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +15,7 @@ from pyarrow import parquet
 
 from tests.evaluation.whole import run, trained_on
 from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
+from tests.paths import ENV
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import ConfigError, DataError
@@ -271,10 +270,9 @@ command.main(["--model_path", sys.argv[1], "--output_dir", sys.argv[3], "--pertu
 @pytest.mark.parametrize("call", [1, 5, 14])
 def test_kill_9_and_again_gives_the_same_results(adapter, predictor, call):
     """Killed while scoring the test rows, the dev rows, the challenge set or the changed rows."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     killed = adapter.parent / "killed"
     words = [sys.executable, "-c", KILLED, str(adapter), str(call), str(killed)]
-    assert subprocess.run(words, env=env, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(words, env=ENV, capture_output=True, check=False).returncode == -signal.SIGKILL
     flags = ["--model_path", str(adapter), "--perturbation_samples", "20"]
     whole = run(adapter, "--perturbation_samples", "20")
     total, predictor.calls = len(predictor.calls), []

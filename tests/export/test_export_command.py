@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.export.formats import FORMATS
 from zhsenti.task import SentimentTask
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "merged": {"config.json", "generation_config.json", "model.safetensors"},
     "gguf": {"model.gguf", "Modelfile"},

@@ -8,10 +8,10 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from zhsenti import SentimentPredictor, artifact
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError, DataError
@@ -21,8 +21,6 @@ from zhsenti.prediction.config import PredictConfig
 from zhsenti.prediction.dialogue import dialogue
 from zhsenti.prediction.result import Prediction
 from zhsenti.prediction.show import show
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_command_prints_json_text_and_demo(adapter, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from zhsenti.artifact import MANIFEST, open_artifact, seal, store_calibration
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError
 from zhsenti.models.precision import pick_precision
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["很好", "酒店很差，" * 30, "一般", "😀", "<|im_end|>", "房间不错 good"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -17,12 +16,11 @@ import httpx
 import uvicorn
 
 from tests.fakes import KeywordPredictor
+from tests.paths import ENV, ROOT
 from tests.waiting import until
 from zhsenti.serving.app import Service, create_app
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class SlowPredictor(KeywordPredictor):
@@ -115,11 +113,10 @@ class ServerProcess:
 
     def __init__(self, tmp_path: Path, **options: Any) -> None:
         self.errors = tmp_path / "stderr"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.errors.open("wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.serving.fake_server", json.dumps(options)],
-                stdout=subprocess.PIPE, stderr=stream, env=environment, cwd=ROOT,
+                stdout=subprocess.PIPE, stderr=stream, env=ENV, cwd=ROOT,
             )  # fmt: skip
         try:
             self.port = int(self.process.stdout.readline())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.fakes import KeywordPredictor
@@ -10,9 +9,6 @@ from zhsenti.data.read import read_table
 from zhsenti.prediction.batch.job import predict_file
 from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
-
-ROOT = Path(__file__).resolve().parents[3]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT)}  # of a process that imports ``tests``
 
 
 def run(path, output, load=KeywordPredictor, model=None, **flags):

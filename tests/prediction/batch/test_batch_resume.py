@@ -11,7 +11,8 @@ import time
 import pytest
 
 from tests.fakes import KeywordPredictor
-from tests.prediction.batch.jobs import ENV, fail_after, score, write_reviews
+from tests.paths import ENV
+from tests.prediction.batch.jobs import fail_after, score, write_reviews
 from zhsenti.core.errors import ConfigError, Interrupted
 from zhsenti.prediction.batch import shard_files, shards, sink
 from zhsenti.prediction.batch.plan import Job

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import KeywordPredictor
-from tests.prediction.batch.jobs import ROOT, run
+from tests.paths import ROOT
+from tests.prediction.batch.jobs import run
 from zhsenti.core.errors import ConfigError, ModelError
 from zhsenti.prediction.batch import ray_engine
 from zhsenti.prediction.batch.plan import Job

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.fakes import KeywordPredictor, write_adapter
-from tests.prediction.batch.jobs import ROOT
+from tests.paths import ROOT
 from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.prediction import command
 from zhsenti.prediction.batch import windows
