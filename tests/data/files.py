@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,45 @@ def write_xlsx(path, rows, merged=""):
         if merged:
             row, column = xl_cell_to_rowcol(merged.partition(":")[0])
             sheet.merge_range(merged, rows[row][column])
+
+
+# ── how much is read ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Counted(io.BufferedReader):
+    """An open file that counts what is read of it."""
+
+    total = 0
+
+    def read(self, size=-1, /):
+        data = super().read(size)
+        _Counted.total += len(data)
+        return data
+
+    def read1(self, size=-1, /):
+        data = super().read1(size)
+        _Counted.total += len(data)
+        return data
+
+    def readline(self, size=-1, /):
+        data = super().readline(size)
+        _Counted.total += len(data)
+        return data
+
+
+def count_bytes(monkeypatch, prefix: str = "") -> Callable[[], int]:
+    """A function: how many bytes of files that are called ``prefix``… have been read since it was called last."""
+    plain = Path.open
+
+    def counted(path, mode="r", *rest, **more):
+        if mode == "rb" and path.name.startswith(prefix):
+            return _Counted(io.FileIO(path, mode))
+        return plain(path, mode, *rest, **more)
+
+    def since() -> int:
+        total, _Counted.total = _Counted.total, 0
+        return total
+
+    monkeypatch.setattr(Path, "open", counted)
+    since()
+    return since

@@ -11,6 +11,15 @@ from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 
 
+class Stopping(KeywordPredictor):
+    """Fails as a full disk would, in its second window."""
+
+    def predict_batch(self, texts, aspects=None, *, progress=None):
+        if len(self.calls) == 1:
+            raise OSError(28, "No space left on device")
+        return super().predict_batch(texts, aspects, progress=progress)
+
+
 def run(path, output, load=KeywordPredictor, model=None, **flags):
     """The job."""
     predict_file(PredictConfig(input=str(path), output=str(output), **flags), SentimentTask(), load, model)
