@@ -151,8 +151,7 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     (folder / "evaluation").mkdir()
     (folder / "evaluation" / "run_full_eval.py").symlink_to(ROOT / "evaluation" / "run_full_eval.py")
-    for name in ("scripts", "configs"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "scripts").symlink_to(ROOT / "scripts")
     return folder
 
 
@@ -211,7 +210,7 @@ def test_no_wandb_login_asks_nothing_and_fails_nothing(workplace, run, monkeypat
     assert not list((workplace / "experiments" / "plain").glob("wandb*"))
 
 
-def test_wandb_with_a_key_but_no_network_does_not_cost_the_run(workplace, tiny_model, review_csv, monkeypatch):
+def test_wandb_with_a_key_but_no_network_does_not_cost_the_run(workplace, tiny_model, review_csv):
     env = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
     words = [sys.executable, "scripts/train_label_scoring.py", "--model_name", str(tiny_model)]
     words += [

@@ -124,7 +124,7 @@ def test_the_real_torch_gives_its_facts():
     assert found.facts["precision"] in ("bf16", "fp16", "fp32")
 
 
-def test_font(fake_library):
+def test_font():
     assert one(libraries.font({"matplotlib": Imported(facts={"font": "SimHei"})})).found == "SimHei"
     assert one(libraries.font({"matplotlib": Imported(facts={"font": None})})).status == NOTICE
     assert one(libraries.font({"matplotlib": Imported("ImportError: x")})).status == NOTICE

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.evaluation.whole import trained_on
+from tests.evaluation.whole import read, trained_on
 from tests.paths import ROOT
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
@@ -24,7 +24,7 @@ from zhsenti.evaluation import command
 from zhsenti.evaluation import rows as rows_module
 from zhsenti.evaluation.compare import ComparisonFile
 from zhsenti.evaluation.config import EvalConfig
-from zhsenti.evaluation.schema import Scores, read
+from zhsenti.evaluation.schema import Scores
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.comparison_tables import show
 from zhsenti.prediction.config import PredictConfig
@@ -99,7 +99,7 @@ def test_the_table_fits(tmp_path, csv, predictor, width):
     assert f"[{100 * low:.1f}, 100]" in text
 
 
-def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, predictor):
+def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv):
     trained_on(tmp_path / "lora_adapter", csv, seed=7)
     expected = load_dataset(DataConfig(dataset=str(csv), seed=7), SentimentTask())
     for flags in (["--seed", "3"], ["--dataset", str(csv)], ["--dataset", str(csv), "--seed", "3"]):
@@ -110,7 +110,7 @@ def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, 
         assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
 
 
-def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predictor):
+def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv):
     """On other data, a row the adapter was trained on is not clean, although it is not in that data's train."""
     trained_on(tmp_path / "lora_adapter", csv)
     manifest = open_artifact(tmp_path / "lora_adapter").manifest

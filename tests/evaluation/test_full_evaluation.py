@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.evaluation.whole import run, trained_on
+from tests.evaluation.whole import read, run, trained_on
 from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
 from tests.paths import ENV
 from zhsenti.artifact import open_artifact, store_calibration
@@ -21,7 +21,6 @@ from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.evaluation import command
 from zhsenti.evaluation.compare import ComparisonFile
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.evaluation.sections.errors import ErrorsFile
@@ -29,7 +28,7 @@ from zhsenti.evaluation.sections.robustness import RobustnessFile
 from zhsenti.task import SentimentTask
 
 
-def test_every_file_is_there_typed_and_agrees(adapter, data, predictor):
+def test_every_file_is_there_typed_and_agrees(adapter, predictor):
     out = run(adapter, "--slice_columns", "店", "--perturbation_samples", "30")
     metrics, comparison = (
         read(out / "metrics.json", MetricsFile),
@@ -155,7 +154,7 @@ def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adap
     assert (out / "report.html").is_file()
 
 
-def test_an_adapter_that_a_training_has_replaced_meanwhile_gets_nothing(adapter, predictor, monkeypatch, capsys):
+def test_an_adapter_that_a_training_has_replaced_meanwhile_gets_nothing(adapter, predictor, capsys):
     """The temperature and the card are those of the adapter that was evaluated."""
     other = write_adapter(adapter.parent / "new", weights=b"trained anew").files
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.whole import HOSTILE, run, trained_on
+from tests.evaluation.whole import HOSTILE, read, run, trained_on
 from tests.fakes import BAD, GOOD, KeywordPredictor
 from tests.pages import Page
 from zhsenti.artifact import open_artifact
 from zhsenti.audit.findings import masked
 from zhsenti.evaluation import command
 from zhsenti.evaluation.compare import ComparisonFile
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.evaluation.sections.errors import ExplainedError, coloured

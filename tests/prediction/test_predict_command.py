@@ -97,7 +97,7 @@ def test_every_door_refuses_the_same_texts_with_the_same_words(text, fault, adap
         command.main(["--model_path", "/nowhere", "--text", text])
 
 
-def test_the_folder_is_opened_once(adapter, monkeypatch, capsys):
+def test_the_folder_is_opened_once(adapter, monkeypatch):
     seen = Counter()
 
     def counted(module, name):

@@ -167,7 +167,8 @@ def load_service(config: ServeConfig, gate: Gate) -> Service:
     from zhsenti.artifact import open_artifact
 
     artifacts = [open_artifact(path) for path in config.model_path]  # a wrong path fails at once, before torch loads
-    from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor, pick_device
+    from zhsenti.models.precision import pick_device
+    from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor
     from zhsenti.serving.app import PASSES, create_app
 
     models = {}
