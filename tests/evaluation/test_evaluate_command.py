@@ -1,4 +1,4 @@
-"""Both doors: flags in, one JSON and one table out; a mistake writes nothing."""
+"""``zhsenti evaluate`` and its aliases: flags in, JSONs and a table out; a mistake writes nothing."""
 
 from __future__ import annotations
 

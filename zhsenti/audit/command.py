@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def load_predictor(config: AuditConfig, artifact: Artifact) -> SentimentPredictor:
     """The adapter with its base."""
-    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch and transformers, which takes seconds
+    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch, which takes seconds
 
     return SentimentPredictor.from_folder(artifact, model_name=config.model_name)
 

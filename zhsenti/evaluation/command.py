@@ -149,7 +149,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
 
 def load_predictor(config: EvalConfig, artifact: Artifact) -> Predictor:
     """The adapter without its stored temperature: an evaluation fits it and must see what it is fitted to."""
-    from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
+    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch, which takes seconds
 
     return SentimentPredictor.from_folder(
         artifact, model_name=config.model_name, precision=config.precision, temperature=1.0

@@ -110,7 +110,7 @@ def adapter_system(predictor: Callable[[], Predictor], method: str, identity: Id
         identity: Its file's hash, and what else decides its scores.
         number: 1 is the adapter under test.
     """
-    from zhsenti.methods import get_method  # torch: seconds
+    from zhsenti.methods import get_method  # imports torch, which takes seconds
 
     kind = get_method(method)
     title, english = f"{kind.title} + LoRA", f"{kind.english} + LoRA"

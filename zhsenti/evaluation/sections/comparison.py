@@ -21,7 +21,7 @@ from zhsenti.evaluation.wording import interval, judgement, pair_sentence, perce
 
 METRICS, COMPARISON = "metrics.json", "baseline_comparison.json"
 ZERO_SHOT = "zero_shot"  # the system that the first screen compares with
-WIDE = 0.06  # of the accuracy's interval
+WIDE = 0.06  # an interval of the accuracy that is wider is a weak point
 
 
 class MetricsFile(Model):
