@@ -69,21 +69,21 @@ class Content:
         columns: In the order of the file; of JSON lines those of the first readable object.
         rows: Read on as they are asked for.
         most: The file has at most so many rows.
-        exact: It has exactly that many; else this is not known before its end.
         notes: Chinese lines for the user.
         share: How much of the file has been read, from 0 to 1.
         keys: Reads the file once more for all columns, where ``columns`` may not be all.
         merged: Excel's merged cells.
+        exact: The file has exactly ``most`` rows; else how many is not known before its end.
     """
 
     columns: list[str]
     rows: Iterator[Row]
     most: int
-    exact: bool = False
     notes: list[str] = field(default_factory=list)
     share: Callable[[], float] = lambda: 0.0
     keys: Callable[[], list[str]] | None = None
     merged: list[Merged] = field(default_factory=list)
+    exact: bool = False
 
 
 # ── text, line by line ────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,7 +197,7 @@ def read_jsonl(path: Path) -> Content:
         if not row.error or len(head) == 1000:
             break
     columns = list(head[-1].values) if head and not head[-1].error else []
-    return Content(columns, chain(head, rows), file.survey.lines, False, [file.note], file.share, keys)
+    return Content(columns, chain(head, rows), file.survey.lines, [file.note], file.share, keys)
 
 
 def json_lines(lines: Iterator[Line]) -> Iterator[Row]:
@@ -277,7 +277,7 @@ def read_json(path: Path) -> Content:
         raise DataError(f"{path} 的最外层要是数组", found=type(value).__name__)
     rows = [_json_row(number, None, item, "") for number, item in enumerate(value, start=1)]
     columns = union_of_keys(path, (row.values for row in rows))
-    return Content(columns, iter(rows), len(rows), True, [_encoding_note(path, encoding)], keys=lambda: columns)
+    return Content(columns, iter(rows), len(rows), [_encoding_note(path, encoding)], keys=lambda: columns, exact=True)
 
 
 def _whole_text(path: Path, encoding: Encoding) -> str:
