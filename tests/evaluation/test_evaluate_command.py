@@ -284,6 +284,7 @@ def test_the_last_line_can_be_typed(tmp_path, csv, predictor, capsys, report):
     named.write_text(csv.read_text(encoding="utf-8").replace("text,label", "-正文,好评"), encoding="utf-8")
     flags = ["--model_path", str(folder), "--model_name", "my base", "--dataset", str(named), "--quick"]
     flags += ["--text_column=-正文", "--label_column=好评", "--report", report, "--output_dir", str(tmp_path / "out")]
+    flags += ["--challenge", "none", "--audit", "false", "--perturbation_samples", "0"]
     assert command.main(flags) == 0
     line = capsys.readouterr().out.splitlines()[-1].split("：zhsenti ")[-1]
     name, *words = shlex.split(line)
