@@ -24,8 +24,8 @@ import psutil
 from common import ROOT, arguments, load_splits, report, write_rows
 
 from zhsenti.audit.checks.doubts import suspicion
-from zhsenti.audit.command import audit_splits
 from zhsenti.audit.findings import Audit
+from zhsenti.audit.run import audit_splits
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import DatasetSplits, Example
 from zhsenti.task import SentimentTask

@@ -17,7 +17,7 @@ from tests.not_run import (  # noqa: F401 (hooks of pytest, which looks for them
     pytest_terminal_summary,
 )
 from tests.preload import share_work
-from tests.tiny_models import make_tokenizer, save_adapter, save_model, train_adapter
+from tests.tiny_models import make_adapter, make_tokenizer, save_model, train_adapter
 
 # ``make nightly``: ten tests, more than ten thousand cases.
 settings.register_profile("nightly", max_examples=1500, deadline=None)
@@ -68,7 +68,8 @@ def untrained(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
 
     @functools.cache
     def adapter(method_name: str) -> Path:
-        return save_adapter(tmp_path_factory.mktemp(method_name) / "lora_adapter", tiny_model, method_name)
+        folder = tmp_path_factory.mktemp(method_name) / "lora_adapter"
+        return make_adapter(folder, tiny_model, method_name, std=None, layers="q_proj,down_proj")
 
     return adapter
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from zhsenti.artifact import MANIFEST, WEIGHTS, Manifest, open_artifact, seal
+from zhsenti.prediction.result import Prediction
 from zhsenti.task import SentimentTask
 
 GOOD, BAD = ("很好", "不错", "满意", "喜欢"), ("很差", "太吵", "失望", "退货")
@@ -18,17 +20,20 @@ GOOD, BAD = ("很好", "不错", "满意", "喜欢"), ("很差", "太吵", "失�
 class KeywordPredictor:
     """``SentimentPredictor``'s surface; a class's score is how many of its keywords the text holds.
 
-    ``strength`` scales the scores (0 knows nothing: the zero-shot twin); ``calls`` records the size of every call.
+    ``strength`` scales the scores (0 knows nothing); ``calls`` records the size of every call.
+    ``twin`` is the zero-shot one, once it was asked for.
     ``after_call`` is run after each call and may raise, as a kill would stop a run there.
     """
 
     method_name = "label_scoring"
+    precision = SimpleNamespace(name="fp32")  # as ``write_adapter`` says of the training
 
     def __init__(self, task: SentimentTask | None = None, *, strength: float = 2.0, manifest: Manifest | None = None):
         self.task = task or (manifest.task if manifest else SentimentTask())
         self.strength, self.manifest = strength, manifest
         self.keywords = [BAD, *[()] * (len(self.task.labels) - 2), GOOD]
         self.calls: list[int] = []
+        self.twin: KeywordPredictor | None = None
         self.after_call: Callable[[], None] = lambda: None
 
     def log_probs(
@@ -53,20 +58,15 @@ class KeywordPredictor:
         aspects: Sequence[str] | None = None,
         *,
         progress: Callable[[int], None] | None = None,
-    ) -> list:
-        from zhsenti.prediction.predictor import Prediction
-
-        results = []
-        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects, progress=progress)), strict=True):
-            scores = {label: float(p) for label, p in zip(self.task.labels, row, strict=True)}
-            best = max(scores, key=lambda label: scores[label])
-            results.append(Prediction(best, scores[best], scores, len(text), False))
-        return results
+    ) -> list[Prediction]:
+        probabilities = np.exp(self.log_probs(texts, aspects, progress=progress))
+        rows = zip(texts, probabilities, strict=True)
+        return [Prediction.of(self.task.labels, row, len(text), False) for text, row in rows]
 
     def zero_shot(self) -> KeywordPredictor:
-        twin = KeywordPredictor(self.task, strength=0.0)
-        twin.after_call = self.after_call
-        return twin
+        self.twin = KeywordPredictor(self.task, strength=0.0)
+        self.twin.after_call = self.after_call
+        return self.twin
 
 
 def write_adapter(

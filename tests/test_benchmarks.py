@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
 CLOSING = {
     "training": ["training_speedup_vs_textbook", "training_share_of_gemm_peak", "training_peak_memory_gb"],
     "scoring": ["scoring_speedup_vs_textbook", "scoring_share_of_gemm_peak", "int8_speedup", "int8_agreement"],

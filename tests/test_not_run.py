@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ENV
+
 SUITE = """
 import pytest
 
@@ -43,11 +42,11 @@ def suite(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  browser: needs Chromium\n")
 
     def run(ci: str) -> subprocess.CompletedProcess[str]:
-        own = {"CI": ci, "PYTHONPATH": str(ROOT), "ZHSENTI_TEST_NOTES": str(tmp_path / "notes")}
+        own = {"CI": ci, "ZHSENTI_TEST_NOTES": str(tmp_path / "notes")}
         own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of libraries take seconds
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--strict-markers"]
         command += ["-p", "xdist", "-n", "2"]
-        return subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True)
+        return subprocess.run(command, cwd=tmp_path, env={**ENV, **own}, capture_output=True, text=True)
 
     return run
 

@@ -8,11 +8,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
+
 PROMISED = [
     "pip install -r requirements.txt",
     "python scripts/train_label_scoring.py --lora_r 8 --num_epochs 3 --batch_size 8",
@@ -151,14 +151,13 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
     (folder / "evaluation").mkdir()
     (folder / "evaluation" / "run_full_eval.py").symlink_to(ROOT / "evaluation" / "run_full_eval.py")
-    for name in ("scripts", "configs"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "scripts").symlink_to(ROOT / "scripts")
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(workplace, tiny_model, review_csv):
-    def run(command: str) -> subprocess.CompletedProcess:
+    def run(command: str, **env: str) -> subprocess.CompletedProcess:
         words = shlex.split(command)
         words[0] = {"python": sys.executable}.get(words[0], words[0])
         if "train_" in command:
@@ -172,7 +171,7 @@ def run(workplace, tiny_model, review_csv):
             text=True,
             timeout=300,
             check=False,
-            env={**os.environ, "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": "", **env},
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert "Traceback" not in done.stderr
@@ -205,11 +204,13 @@ def test_promised_python_command(command, run, workplace):
 def test_no_wandb_login_asks_nothing_and_fails_nothing(workplace, run, monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    run("python scripts/train_label_scoring.py --num_epochs 1 --output_dir experiments/plain")
+    words = "python scripts/train_label_scoring.py --num_epochs 1 --output_dir experiments/plain"
+    done = run(words, WANDB_MODE="online", WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "W&B" not in done.stdout + done.stderr
     assert not list((workplace / "experiments" / "plain").glob("wandb*"))
 
 
-def test_wandb_with_a_key_but_no_network_does_not_cost_the_run(workplace, tiny_model, review_csv, monkeypatch):
+def test_wandb_with_a_key_but_no_network_does_not_cost_the_run(workplace, tiny_model, review_csv):
     env = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
     words = [sys.executable, "scripts/train_label_scoring.py", "--model_name", str(tiny_model)]
     words += [

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+from tests.tiny_models import train_flags
 from tests.waiting import until
 
-ROOT = Path(__file__).resolve().parents[1]
 DEPENDENCIES = Path(sysconfig.get_path("purelib"))
 SECONDS = 300  # what takes longer hangs
 pytestmark = pytest.mark.wheel
@@ -126,11 +127,9 @@ def installed(wheel, tmp_path_factory) -> Installed:
 
 
 @pytest.fixture(scope="module")
-def small(tiny_model, review_csv) -> list[object]:
+def small(tiny_model, review_csv) -> list[str]:
     """Flags that keep a training on the tiny model within seconds."""
-    settings = {"model_name": tiny_model, "dataset": review_csv, "precision": "fp32", "max_length": 64,
-                "max_train_samples": 32, "max_dev_samples": 16, "num_epochs": 1, "batch_size": 8}  # fmt: skip
-    return [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return train_flags(tiny_model, review_csv, "label_scoring")
 
 
 @pytest.fixture(scope="module")

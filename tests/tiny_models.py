@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from zhsenti.task import SentimentTask
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -80,28 +82,53 @@ def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, kind: str) -> P
     return folder
 
 
-def save_adapter(folder: Path, model: Path, method_name: str) -> Path:
-    """Save an untrained adapter (B = 0, float32) on a tiny model.
+def make_adapter(
+    folder: Path,
+    model: Path,
+    method_name: str,
+    task: SentimentTask | None = None,
+    *,
+    seed: int = 3,
+    std: float | None = 0.5,
+    layers: str = "all-linear",
+    **base: Any,
+) -> Path:
+    """Save an adapter (float32) whose LoRA B and head are random and large, so that leaving one of them out shows.
 
     Args:
         folder: Where to.
         model: The tiny model's folder.
         method_name: A key of ``METHODS``.
+        task: What it is asked.
+        seed: Of its weights.
+        std: Of LoRA B and the head; None leaves them untrained (B = 0).
+        layers: Those that LoRA is on.
+        base: What its manifest says of the base besides the usual.
 
     Returns:
         The folder.
     """
+    import torch
+
     from zhsenti.artifact import Manifest, save_artifact
     from zhsenti.methods import get_method
     from zhsenti.models.backbone import LoraOptions, Tokenizer
     from zhsenti.models.precision import pick_precision
-    from zhsenti.models.sources import fingerprint
+    from zhsenti.models.sources import resolve_model
     from zhsenti.task import SentimentTask
 
-    method = get_method(method_name)(SentimentTask(), Tokenizer(model))
-    base = {"model_id": str(model), "revision": fingerprint(model), "precision": "fp32"}
-    scorer = method.build(model, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, "q_proj,down_proj"))
-    save_artifact(folder, scorer.network, Manifest(method_name, SentimentTask(), base))
+    task, resolved = task or SentimentTask(), resolve_model(str(model))
+    method = get_method(method_name)(task, Tokenizer(resolved.path))
+    torch.manual_seed(seed)
+    scorer = method.build(resolved.path, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, layers))
+    if std is not None:
+        with torch.no_grad():
+            for name, parameter in scorer.named_parameters():
+                if parameter.requires_grad and "lora_A" not in name:
+                    parameter.normal_(std=std)
+    known = {"requested": str(model), "model_id": str(model), "source": "folder", "revision": resolved.revision}
+    manifest = Manifest(method_name, task, {**known, "precision": "fp32", **base})
+    save_artifact(folder, scorer.network, manifest)
     return folder
 
 

@@ -11,11 +11,12 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from zhsenti.core.errors import ZhsentiError
-    from zhsenti.prediction.predictor import Prediction, SentimentPredictor
+    from zhsenti.prediction.predictor import SentimentPredictor
+    from zhsenti.prediction.result import Prediction
     from zhsenti.task import SentimentTask
 
 _HOMES = {
-    "Prediction": "zhsenti.prediction.predictor",
+    "Prediction": "zhsenti.prediction.result",
     "SentimentPredictor": "zhsenti.prediction.predictor",
     "SentimentTask": "zhsenti.task",
     "ZhsentiError": "zhsenti.core.errors",

@@ -89,17 +89,27 @@ def seal(folder: Path, name: str, values: dict[str, Any]) -> None:
     sync_folder(folder)
 
 
-def store_calibration(folder: Path, calibration: dict[str, Any]) -> None:
-    """Write ``calibration`` into the folder's manifest, atomically; all else in it stays.
-
-    The folder is opened again: an evaluation takes long, and what is not whole any more is not touched.
+def check_unchanged(artifact: Artifact) -> None:
+    """Open the folder again: an evaluation takes long, and a training may have put another adapter there meanwhile.
 
     Raises:
-        ArtifactError: The folder is not whole.
+        ArtifactError: It is not whole any more, or holds other files.
     """
-    open_artifact(folder)
-    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    write_json(folder / MANIFEST, {**values, "calibration": calibration})
+    if open_artifact(artifact.folder).manifest.files != artifact.manifest.files:
+        raise ArtifactError(f"{artifact.folder} 里已是另一个适配器", todo="对它再运行一次：zhsenti evaluate。")
+
+
+def store_calibration(artifact: Artifact, calibration: dict[str, Any]) -> None:
+    """Write ``calibration`` into the folder's manifest, atomically; all else in it stays.
+
+    Raises:
+        ArtifactError: The folder is not what ``artifact`` was made of any more.
+        OSError: It cannot be written.
+    """
+    check_unchanged(artifact)
+    path = artifact.folder / MANIFEST
+    values = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**values, "calibration": calibration})
 
 
 def broken_files(folder: Path, files: dict[str, str]) -> list[str]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
 from tests.fakes import KeywordPredictor, write_adapter
+from tests.pages import Page
+from zhsenti.artifact import open_artifact
 from zhsenti.audit import command
 from zhsenti.audit.findings import Audit
+from zhsenti.audit.run import audit_splits
 from zhsenti.audit.view import SHOWN, audit_view
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, ModelError
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.methods.prompt import PromptEncoder
 from zhsenti.models.backbone import Tokenizer
+from zhsenti.prediction import predictor as predictor_module
 from zhsenti.task import SentimentTask
 
 ROWS = [(f"第{i}次住，房间{'很好，很满意' if i % 2 else '很差，太吵'}", i % 2) for i in range(80)]
@@ -100,29 +103,13 @@ def test_rows_that_training_refuses_are_reported(tmp_path):
     assert next(row for row in findings(tmp_path) if row["row"] == "83")["label"] == "一般"
 
 
-class Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        assert not {"src", "href", "onclick"} & {name for name, _ in attrs}
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_hostile_texts_stay_text_everywhere(tmp_path):
     hostile = ["<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "\u202e反过来", "</table><img src=x>"]
     run(tmp_path, write(tmp_path / "train.csv", [*ROWS, *((text, i % 2) for i, text in enumerate(hostile * 2))]))
     html = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     page = Page(html)
     assert page.open == []
+    assert not {"src", "href", "onclick"} & {name for name, _ in page.attributes}
     assert not {"script", "img", "link", "iframe"} & page.tags
     assert "&lt;script&gt;" in html
     assert "\u202e" not in html
@@ -143,7 +130,7 @@ def test_the_adapter_reads_suspects_and_lends_its_task(tmp_path, monkeypatch):
     task = SentimentTask(max_length=64)
     write_adapter(tmp_path / "lora_adapter", task=task)
     predictor = KeywordPredictor(task, strength=4.0)
-    monkeypatch.setattr(command, "load_predictor", lambda config: predictor)
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: predictor)
     rows = [*ROWS, ("第90次住，房间很好，很满意", 0)]
     found = run(
         tmp_path, write(tmp_path / "a.csv", rows), "--model_path", tmp_path / "lora_adapter", "--adapter_rows=5"
@@ -153,6 +140,22 @@ def test_the_adapter_reads_suspects_and_lends_its_task(tmp_path, monkeypatch):
     assert found.splits[0].tokens.max_length == 64
     with pytest.raises(ConfigError, match="不能同时给"):
         run(tmp_path, tmp_path / "a.csv", "--model_path", tmp_path / "lora_adapter", "--max_length", "32")
+
+
+def test_the_adapters_folder_is_opened_once(tmp_path, monkeypatch):
+    write_adapter(tmp_path / "lora_adapter")
+    opened = []
+
+    def counted(folder):
+        opened.append(folder)
+        return open_artifact(folder)
+
+    for module in (command, predictor_module):
+        monkeypatch.setattr(module, "open_artifact", counted)
+    monkeypatch.setattr(predictor_module, "find_base", lambda manifest, name: pytest.fail("far enough"))
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        run(tmp_path, write(tmp_path / "a.csv"), "--model_path", tmp_path / "lora_adapter")
+    assert len(opened) == 1
 
 
 def test_tokens_are_measured_with_a_tokenizer_at_hand(tmp_path, tiny_model):
@@ -170,7 +173,7 @@ def test_tokens_are_measured_with_a_tokenizer_at_hand(tmp_path, tiny_model):
 
 def test_loaded_splits_are_audited_without_files(tmp_path):
     splits = load_dataset(DataConfig(dataset=str(write(tmp_path / "a.csv"))), SentimentTask())
-    found = command.audit_splits(splits, SentimentTask())
+    found = audit_splits(splits, SentimentTask())
     assert sum(split.n for split in found.splits) == len(ROWS)
     assert set(found.exact_cross_split.values()) == {0}
 
@@ -195,6 +198,10 @@ COLUMNS = ["--text_column", "评论", "--label_column=标签"]
         (["one.csv", "two.csv"], "把文件放进一个文件夹，训练用的取名 train，再 zhsenti train --dataset 文件夹"),
         (["bad.csv"], "改好用不了的行（或加 --on_error skip 跳过它们），再 zhsenti train --dataset bad.csv"),
         (["texts.csv"], "zhsenti predict --input texts.csv"),
+        (
+            ["texts.csv", "--model_path", "lora", "--model_name", "my base"],
+            "zhsenti predict --model_path lora --model_name 'my base' --input texts.csv",
+        ),
         (["one.csv", "--model_path", "lora"], "zhsenti evaluate --model_path lora --dataset one.csv"),
     ],
 )
@@ -206,7 +213,7 @@ def test_the_last_line_says_what_to_type_next(tmp_path, monkeypatch, capsys, wor
     write(tmp_path / "bad.csv", [*ROWS, ("", 1)])
     write(tmp_path / "texts.csv", [(text,) for text, _ in ROWS], ("text",))
     write_adapter(tmp_path / "lora")
-    monkeypatch.setattr(command, "load_predictor", lambda config: KeywordPredictor())
+    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor())
     run(tmp_path, *words)
     assert capsys.readouterr().out.splitlines()[-1] == f"下一步：{following}"
 

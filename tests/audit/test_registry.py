@@ -76,7 +76,7 @@ def test_its_rank_decides_where_it_stands(monkeypatch, rank, place):
 
 
 @pytest.mark.usefixtures("toy")
-def test_each_check_is_a_stage(monkeypatch):
+def test_each_check_is_a_stage():
     stages = []
     audit([split("train", ROWS)], TASK, command.AuditOptions(stage=stages.append))
     assert stages == [CHECKS.load(name).title for name in CHECKS]

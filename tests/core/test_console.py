@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from zhsenti.core import console
 from zhsenti.core.console import TELL_EVERY, Progress, duration, gigabytes, say
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -170,7 +168,7 @@ def test_a_line_can_be_asked_for_and_then_the_next_one_waits(clock, capsys):
     assert capsys.readouterr().err.splitlines() == ["  训练 10/60 步  2.9 秒/步  剩余 2 分 25 秒"]
 
 
-def test_a_log_needs_no_rich(tmp_path):
+def test_a_log_needs_no_rich():
     code = (
         "import sys; from zhsenti.core.console import Progress, say\n"
         "with Progress() as p: bar = p.add('a', 2); bar.advance(); bar.tell(); say('b')\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.core.flag_configs import METHODS, AllTypes, Colour, FilesConfig, RowsConfig, RunConfig, faults, page, write
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.flag_types import value_type
-from zhsenti.core.flags import option, parse, program, read_yaml
+from zhsenti.core.flags import option, parse, program, read_yaml, typed
 
 # ── precedence, spelling, sources ─────────────────────────────────────────────────────────────────────────────────
 
@@ -40,6 +41,24 @@ def test_nothing_given_is_all_defaults_and_lists_are_not_shared():
 def test_words_of_the_process_are_read(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--seed=7"])
     assert parse(RowsConfig, None, "")[0].seed == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], ""),
+        (["--seed=42", "--method", "plain"], ""),
+        (["--lora_r", "32", "--early", "no", "--use_qlora"], " --lora_r 32 --use_qlora true --early false"),
+        (["--run_name", "我的 run", "--text=-a"], " --run_name '我的 run' --text=-a"),
+        (["--text="], " --text ''"),
+        (["--text", "it's"], """ --text 'it'"'"'s'"""),
+    ],
+)
+def test_flags_that_were_given_can_be_typed_again(words, line):
+    config, _ = parse(RunConfig, words, "")
+    again = typed(config, "seed", "lora_r", "use_qlora", "method", "early", "run_name", "text")
+    assert again == line
+    assert parse(RunConfig, shlex.split(again), "")[0] == config
 
 
 def test_the_last_of_two_wins_and_a_value_may_hold_an_equals_sign():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.paths import ENV
 from zhsenti.core import journal
 from zhsenti.core.journal import Journal
 
@@ -253,9 +253,7 @@ for number in range(10**9):
 
 
 def test_what_was_written_before_a_kill_counts(path):
-    root = Path(__file__).resolve().parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root)}
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, env=env) as process:
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, env=ENV) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) >= 20:

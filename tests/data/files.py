@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import pytest
 
@@ -106,34 +106,56 @@ def write(path, rows=ROWS, columns=("text", "label"), encoding="utf-8"):
 
 
 def write_xlsx(path, rows, merged=""):
-    """The smallest workbook Excel and calamine accept; no writer library is a dependency."""
+    """A workbook of one sheet; ``merged`` names cells that are one, such as A2:A3."""
+    import xlsxwriter
+    from xlsxwriter.utility import xl_cell_to_rowcol
 
-    def cell(value):
-        if isinstance(value, (int, float)):
-            return f"<c><v>{value}</v></c>"
-        return f'<c t="inlineStr"><is><t>{escape(str(value))}</t></is></c>'
+    with xlsxwriter.Workbook(path, {"strings_to_formulas": False, "strings_to_urls": False}) as book:
+        sheet = book.add_worksheet("评论")
+        for number, row in enumerate(rows):
+            sheet.write_row(number, 0, row)
+        if merged:
+            row, column = xl_cell_to_rowcol(merged.partition(":")[0])
+            sheet.merge_range(merged, rows[row][column])
 
-    cells = f'<mergeCells count="1"><mergeCell ref="{merged}"/></mergeCells>' if merged else ""
-    sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
-    main, rels = (
-        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
-    )
-    package = "http://schemas.openxmlformats.org/package/2006"
-    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    parts = {
-        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kind}.worksheet+xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
-        f'<Relationship Id="r1" Type="{rels}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rels}"><sheets>'
-        '<sheet name="评论" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
-        f'<Relationship Id="r1" Type="{rels}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData>{cells}</worksheet>',
-    }
-    with zipfile.ZipFile(path, "w") as book:
-        for name, text in parts.items():
-            book.writestr(name, text)
+
+# ── how much is read ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Counted(io.BufferedReader):
+    """An open file that counts what is read of it."""
+
+    total = 0
+
+    def read(self, size=-1, /):
+        data = super().read(size)
+        _Counted.total += len(data)
+        return data
+
+    def read1(self, size=-1, /):
+        data = super().read1(size)
+        _Counted.total += len(data)
+        return data
+
+    def readline(self, size=-1, /):
+        data = super().readline(size)
+        _Counted.total += len(data)
+        return data
+
+
+def count_bytes(monkeypatch, prefix: str = "") -> Callable[[], int]:
+    """A function: how many bytes of files that are called ``prefix``… have been read since it was called last."""
+    plain = Path.open
+
+    def counted(path, mode="r", *rest, **more):
+        if mode == "rb" and path.name.startswith(prefix):
+            return _Counted(io.FileIO(path, mode))
+        return plain(path, mode, *rest, **more)
+
+    def since() -> int:
+        total, _Counted.total = _Counted.total, 0
+        return total
+
+    monkeypatch.setattr(Path, "open", counted)
+    since()
+    return since

@@ -20,6 +20,7 @@ from zhsenti.data.sources import load_dataset
 from zhsenti.prediction.batch import windows
 from zhsenti.prediction.batch.outputs import json_writer
 from zhsenti.prediction.batch.windows import Question
+from zhsenti.prediction.result import Prediction
 from zhsenti.task import SentimentTask
 
 pytestmark = pytest.mark.fuzz
@@ -165,8 +166,6 @@ class Exploding:
     """Labels a text by its length; any batch that holds 炸 raises."""
 
     def predict_batch(self, texts, aspects=None, *, progress=None):
-        from zhsenti.prediction.predictor import Prediction
-
         if any("炸" in text for text in texts):
             raise RuntimeError("炸了")
         return [Prediction(str(len(text)), 1.0, {str(len(text)): 1.0}, len(text), False) for text in texts]

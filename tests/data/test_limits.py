@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.files import GOOD, csv_bytes, jsonl_bytes, kept, predict, train
+from tests.paths import ROOT
 from zhsenti.core.errors import DataError
 from zhsenti.data import read
 from zhsenti.data.read import open_rows, read_table
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_unclosed_quote_swallows_nothing(tmp_path):

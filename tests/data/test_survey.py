@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.data.files import GOOD, write
+from tests.data.files import GOOD, count_bytes, write
 from zhsenti.data import lines
 from zhsenti.data.lines import survey
 from zhsenti.data.read import open_rows
@@ -17,46 +16,11 @@ from zhsenti.data.read import open_rows
 ENCODINGS = ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be"]
 
 
-class Counted(io.BufferedReader):
-    """An open file that counts what is read of it."""
-
-    total = 0
-
-    def read(self, size=-1, /):
-        data = super().read(size)
-        Counted.total += len(data)
-        return data
-
-    def read1(self, size=-1, /):
-        data = super().read1(size)
-        Counted.total += len(data)
-        return data
-
-    def readline(self, size=-1, /):
-        data = super().readline(size)
-        Counted.total += len(data)
-        return data
-
-
 @pytest.fixture
 def count(monkeypatch):
     """A function: how many bytes of files have been read since it was called last."""
-    plain = Path.open
-    monkeypatch.setattr(
-        Path,
-        "open",
-        lambda path, mode="r", *rest, **more: (
-            Counted(io.FileIO(path, mode)) if mode == "rb" else plain(path, mode, *rest, **more)
-        ),
-    )
     monkeypatch.setattr(lines, "_surveys", {})
-
-    def since() -> int:
-        total, Counted.total = Counted.total, 0
-        return total
-
-    since()
-    return since
+    return count_bytes(monkeypatch)
 
 
 def aged(path: Path) -> Path:

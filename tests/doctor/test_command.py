@@ -6,16 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.doctor.helpers import flip, sealed_model
+from tests.paths import ENV, ROOT
 from zhsenti.core.text_width import cells
 from zhsenti.doctor import command
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, SKIPPED, Finding, guarded, later, safe
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def fails():
@@ -119,7 +117,6 @@ def test_the_whole_command_in_json_on_an_ascii_console(whole):
 def test_nothing_beyond_the_standard_library_is_imported_at_the_start():
     """``--help`` too is laid out by the standard library alone."""
     command_line = [sys.executable, "-S", "-P", "-m", "zhsenti", "doctor", "--help"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command_line, env=environment, capture_output=True, encoding="utf-8", check=False)
+    done = subprocess.run(command_line, env=ENV, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert "--offline" in done.stdout

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.doctor.helpers import one
+from tests.paths import ROOT
 from zhsenti.doctor import accelerator, findings, libraries
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM
 from zhsenti.doctor.probe import Imported, _environment, probe
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ def test_the_real_torch_gives_its_facts():
     assert found.facts["precision"] in ("bf16", "fp16", "fp32")
 
 
-def test_font(fake_library):
+def test_font():
     assert one(libraries.font({"matplotlib": Imported(facts={"font": "SimHei"})})).found == "SimHei"
     assert one(libraries.font({"matplotlib": Imported(facts={"font": None})})).status == NOTICE
     assert one(libraries.font({"matplotlib": Imported("ImportError: x")})).status == NOTICE

@@ -97,7 +97,7 @@ def test_disks_that_cannot_be_written(monkeypatch, tmp_path, number, word):
     assert (kept.status, here.status) == (NOTICE, PROBLEM), "a model that is there can still be read"
 
 
-def test_a_cache_folder_that_is_a_file(monkeypatch, tmp_path):
+def test_a_cache_folder_that_is_a_file(tmp_path):
     (tmp_path / "cache").write_text("")
     assert next(iter(machine.disks())).status == PROBLEM
 

@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.evaluation.whole import HOSTILE
-from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
-from zhsenti.data.config import DataConfig
-from zhsenti.data.sources import load_dataset
+from tests.evaluation.whole import HOSTILE, trained_on
+from tests.fakes import BAD, GOOD, KeywordPredictor
 from zhsenti.evaluation import command
-from zhsenti.task import SentimentTask
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +37,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def adapter(data, tmp_path) -> Path:
-    splits = load_dataset(DataConfig(dataset=str(data)), SentimentTask())
-    folder = tmp_path / "lora_adapter"
-    write_adapter(folder, {"name": splits.name, "sha256": splits.sha256, "dataset": str(data), "seed": 42})
-    return folder
+    return trained_on(tmp_path / "lora_adapter", data)
 
 
 @pytest.fixture

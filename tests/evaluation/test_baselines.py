@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -111,12 +107,3 @@ def test_zero_shot_is_built_only_when_needed():
     given = context()
     given.predictor.zero_shot = lambda: pytest.fail("loaded too early")
     assert build("zero_shot", given).identity == {"system": "zero_shot", "base": "r1"}
-
-
-def test_importing_the_command_is_cheap():
-    """``--help`` must not wait for torch."""
-    heavy = "[m for m in ('torch', 'sklearn', 'scipy', 'pandas', 'snownlp') if m in sys.modules]"
-    code = f"import sys, zhsenti.evaluation.command; print({heavy})"
-    root = Path(__file__).resolve().parents[2]
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"

@@ -1,8 +1,9 @@
-"""Both doors: flags in, one JSON and one table out; a mistake writes nothing."""
+"""``zhsenti evaluate`` and its aliases: flags in, JSONs and a table out; a mistake writes nothing."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,28 +13,22 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.fakes import KeywordPredictor, write_adapter
+from tests.evaluation.whole import read, trained_on
+from tests.paths import ROOT
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError, exit_on_error
+from zhsenti.core.flags import parse
 from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
 from zhsenti.evaluation import rows as rows_module
 from zhsenti.evaluation.compare import ComparisonFile
 from zhsenti.evaluation.config import EvalConfig
-from zhsenti.evaluation.schema import Scores, read
+from zhsenti.evaluation.schema import Scores
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.comparison_tables import show
+from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def predictor(monkeypatch) -> KeywordPredictor:
-    fake = KeywordPredictor()
-    monkeypatch.setattr(command, "load_predictor", lambda config, artifact: fake)
-    return fake
 
 
 @pytest.fixture
@@ -41,13 +36,6 @@ def csv(review_csv, tmp_path) -> Path:
     path = tmp_path / "reviews.csv"
     path.write_text(review_csv.read_text(encoding="utf-8"), encoding="utf-8")
     return path
-
-
-def trained_on(folder: Path, csv: Path, seed: int = 42, **more) -> Path:
-    splits = load_dataset(DataConfig(dataset=str(csv), seed=seed), SentimentTask())
-    data = {"name": splits.name, "sha256": splits.sha256, "dataset": str(csv), "seed": seed, **more}
-    write_adapter(folder, data)
-    return folder
 
 
 def run(tmp_path: Path, *flags: str) -> int:
@@ -111,7 +99,7 @@ def test_the_table_fits(tmp_path, csv, predictor, width):
     assert f"[{100 * low:.1f}, 100]" in text
 
 
-def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, predictor):
+def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv):
     trained_on(tmp_path / "lora_adapter", csv, seed=7)
     expected = load_dataset(DataConfig(dataset=str(csv), seed=7), SentimentTask())
     for flags in (["--seed", "3"], ["--dataset", str(csv)], ["--dataset", str(csv), "--seed", "3"]):
@@ -122,7 +110,7 @@ def test_another_seed_does_not_turn_training_rows_into_test_rows(tmp_path, csv, 
         assert sorted(row.text for row in data.splits.test) == sorted(row.text for row in expected.test)
 
 
-def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv, predictor):
+def test_leak_free_counts_the_adapters_own_training_rows(tmp_path, csv):
     """On other data, a row the adapter was trained on is not clean, although it is not in that data's train."""
     trained_on(tmp_path / "lora_adapter", csv)
     manifest = open_artifact(tmp_path / "lora_adapter").manifest
@@ -283,6 +271,25 @@ def test_provenance_says_what_to_type_again(monkeypatch, started, words, expecte
     with pytest.raises(Stop) as stopped:
         command.main(words)
     assert str(stopped.value) == expected
+
+
+@pytest.mark.parametrize("report", ["true", "false"])
+def test_the_last_line_can_be_typed(tmp_path, csv, predictor, capsys, report):
+    folder = trained_on(tmp_path / "my lora_adapter", csv)
+    named = tmp_path / "评论.csv"
+    named.write_text(csv.read_text(encoding="utf-8").replace("text,label", "-正文,好评"), encoding="utf-8")
+    flags = ["--model_path", str(folder), "--model_name", "my base", "--dataset", str(named), "--quick"]
+    flags += ["--text_column=-正文", "--label_column=好评", "--report", report, "--output_dir", str(tmp_path / "out")]
+    flags += ["--challenge", "none", "--audit", "false", "--perturbation_samples", "0"]
+    assert command.main(flags) == 0
+    line = capsys.readouterr().out.splitlines()[-1].split("：zhsenti ")[-1]
+    name, *words = shlex.split(line)
+    if name == "predict":
+        again, _ = parse(PredictConfig, words, "")
+    else:
+        again, _ = parse(EvalConfig, words, "")
+        assert (again.dataset, again.text_column, again.label_column) == (str(named), "-正文", "好评")
+    assert (again.model_path, again.model_name) == (str(folder), "my base")
 
 
 def test_json_is_plain_utf8(tmp_path, csv, predictor):

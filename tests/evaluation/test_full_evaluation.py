@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.evaluation.whole import run
+from tests.evaluation.whole import read, run, trained_on
 from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
+from tests.paths import ENV
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.audit.findings import Audit
 from zhsenti.core.errors import ConfigError, DataError
-from zhsenti.data.config import DataConfig
-from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
 from zhsenti.evaluation.compare import ComparisonFile
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.evaluation.sections.errors import ErrorsFile
@@ -31,7 +28,7 @@ from zhsenti.evaluation.sections.robustness import RobustnessFile
 from zhsenti.task import SentimentTask
 
 
-def test_every_file_is_there_typed_and_agrees(adapter, data, predictor):
+def test_every_file_is_there_typed_and_agrees(adapter, predictor):
     out = run(adapter, "--slice_columns", "店", "--perturbation_samples", "30")
     metrics, comparison = (
         read(out / "metrics.json", MetricsFile),
@@ -90,10 +87,13 @@ def test_for_scripts_the_promised_keys(adapter, predictor):
 def test_a_second_run_computes_nothing(adapter, predictor, monkeypatch):
     out = run(adapter, "--perturbation_samples", "20")
     before = (out / "robustness_result.json").read_bytes()
+    assert predictor.twin.calls
     predictor.calls.clear()
-    monkeypatch.setattr("zhsenti.audit.command.audit_splits", lambda *a, **k: pytest.fail("audited again"))
+    predictor.twin = None
+    monkeypatch.setattr("zhsenti.audit.run.audit_splits", lambda *a, **k: pytest.fail("audited again"))
     run(adapter, "--perturbation_samples", "20")
     assert predictor.calls == []
+    assert predictor.twin is None  # the zero-shot one was not even asked for
     old, new = json.loads(before), json.loads((out / "robustness_result.json").read_bytes())
     del old["provenance"], new["provenance"]
     assert old == new
@@ -109,12 +109,12 @@ def test_the_temperature_goes_into_the_adapter(adapter, predictor):
 
 
 def test_an_older_temperature_that_stays_is_said(adapter, predictor):
-    store_calibration(adapter, {"temperature": 3.0})
+    store_calibration(open_artifact(adapter), {"temperature": 3.0})
     out = run(adapter, "--quick")
     assert any("温度 3.00，预测仍用它" in note for note in read(out / "confidence_analysis.json", ConfidenceFile).notes)
 
 
-@pytest.mark.parametrize("flags", [["--quick"], ["--precision", "bf16"], ["--dataset", "other"]])
+@pytest.mark.parametrize("flags", [["--quick"], ["--dataset", "other"]])
 def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, tmp_path, flags):
     if flags[-1] == "other":
         other = tmp_path / "other"
@@ -128,10 +128,20 @@ def test_a_temperature_of_another_kind_is_not_stored(adapter, data, predictor, t
     assert found.notes
     assert open_artifact(adapter).manifest.calibration == {}
     assert "没有存进适配器" in (out / "report.html").read_text(encoding="utf-8")
-    assert (adapter / "README.md").exists() == (flags[0] == "--precision")
+    assert not (adapter / "README.md").exists()
 
 
-def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch):
+def test_a_temperature_of_another_precision_is_not_stored(adapter, predictor):
+    """Nobody asked for one: an fp16 adapter on a machine without a GPU computes in another one by itself."""
+    predictor.precision = SimpleNamespace(name="bf16")
+    found = read(run(adapter) / "confidence_analysis.json", ConfidenceFile)
+    assert not found.stored_in_adapter
+    assert found.notes == ["温度是在 bf16 下拟合的（训练时是 fp32），没有存进适配器"]
+    assert open_artifact(adapter).manifest.calibration == {}
+    assert (adapter / "README.md").exists()
+
+
+def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adapter, predictor, monkeypatch, capsys):
     def refuse(*args):
         raise OSError(30, "Read-only file system")
 
@@ -140,10 +150,39 @@ def test_an_adapter_folder_that_cannot_be_written_is_said_and_costs_nothing(adap
     monkeypatch.setattr("zhsenti.evaluation.report.write.write_card", lambda path, *rest: path.write_text("卡"))
     out = run(adapter)
     assert "没能存进" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
+    assert "模型卡没能写进适配器文件夹" in capsys.readouterr().err
     assert (out / "report.html").is_file()
 
 
-def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor, capsys):
+def test_an_adapter_that_a_training_has_replaced_meanwhile_gets_nothing(adapter, predictor, capsys):
+    """The temperature and the card are those of the adapter that was evaluated."""
+    other = write_adapter(adapter.parent / "new", weights=b"trained anew").files
+
+    def retrain():
+        if adapter.is_dir() and (adapter.parent / "new").is_dir():
+            shutil.rmtree(adapter)
+            (adapter.parent / "new").rename(adapter)
+
+    predictor.after_call = retrain
+    out = run(adapter)
+    found = read(out / "confidence_analysis.json", ConfidenceFile)
+    assert not found.stored_in_adapter
+    assert "已是另一个适配器" in found.notes[0]
+    manifest = open_artifact(adapter).manifest
+    assert (manifest.files, manifest.calibration) == (other, {})
+    assert not (adapter / "README.md").exists()
+    assert "模型卡没能写进适配器文件夹" in capsys.readouterr().err
+
+
+def test_an_adapter_folder_that_is_broken_meanwhile_costs_nothing(adapter, predictor):
+    predictor.after_call = lambda: (adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
+    out = run(adapter)
+    assert "文件缺失或被改过" in read(out / "confidence_analysis.json", ConfidenceFile).notes[0]
+    assert (out / "report.html").is_file()
+    assert not (adapter / "README.md").exists()
+
+
+def test_a_quick_run_says_so_and_leaves_the_adapter_alone(adapter, predictor):
     before = {p.name: p.read_bytes() for p in adapter.iterdir()}
     out = run(adapter, "--quick", "--max_test_samples", "60", "--explain_errors", "12")
     assert {p.name: p.read_bytes() for p in adapter.iterdir()} == before
@@ -181,8 +220,7 @@ def test_aspects_and_lone_surrogates_go_through(tmp_path, monkeypatch):
     ]
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    splits = load_dataset(DataConfig(dataset=str(path)), task)
-    write_adapter(tmp_path / "a", {"name": str(path), "sha256": splits.sha256, "dataset": str(path), "seed": 42}, task)
+    trained_on(tmp_path / "a", path, task)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     out = run(tmp_path / "a", "--baselines", "majority")
     assert read(out / "errors.json", ErrorsFile).errors
@@ -205,6 +243,18 @@ def test_the_audit_in_the_report_is_of_all_rows(adapter, predictor):
     assert found.exact_cross_split["test_in_train"] == 1
 
 
+def test_the_audit_is_made_again_where_another_tokenizer_counts(adapter, predictor, monkeypatch):
+    def with_tokenizer(name, manifest):
+        return lambda texts: [5000] * len(texts), "token 数由另一个分词器数出"
+
+    out = run(adapter, "--quick")
+    monkeypatch.setattr("zhsenti.audit.tokenizer.find_tokenizer", with_tokenizer)
+    run(adapter, "--quick")
+    audits = [Audit.model_validate_json(path.read_bytes()) for path in (out / "cache").glob("audit-*.json")]
+    assert len(audits) == 2
+    assert sorted(found.splits[0].tokens.max >= 5000 for found in audits) == [False, True]
+
+
 KILLED = """
 import os, signal, sys
 from tests.fakes import KeywordPredictor
@@ -219,10 +269,9 @@ command.main(["--model_path", sys.argv[1], "--output_dir", sys.argv[3], "--pertu
 @pytest.mark.parametrize("call", [1, 5, 14])
 def test_kill_9_and_again_gives_the_same_results(adapter, predictor, call):
     """Killed while scoring the test rows, the dev rows, the challenge set or the changed rows."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     killed = adapter.parent / "killed"
     words = [sys.executable, "-c", KILLED, str(adapter), str(call), str(killed)]
-    assert subprocess.run(words, env=env, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(words, env=ENV, capture_output=True, check=False).returncode == -signal.SIGKILL
     flags = ["--model_path", str(adapter), "--perturbation_samples", "20"]
     whole = run(adapter, "--perturbation_samples", "20")
     total, predictor.calls = len(predictor.calls), []

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from tests.evaluation.whole import run
-from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
-from zhsenti.data.config import DataConfig
-from zhsenti.data.sources import load_dataset
+from tests.evaluation.whole import run, trained_on
+from tests.fakes import BAD, GOOD, KeywordPredictor
 from zhsenti.evaluation import command
 from zhsenti.task import SentimentTask
 
@@ -24,10 +22,7 @@ def test_names_that_look_like_paths_or_formulas_stay_names(tmp_path, monkeypatch
         lines.append(f"=cmd()第{i}间{word},{LABELS[i % 2]},{('=1+1', '../up')[i % 3 == 0]}")
     (folder / "d.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     task = SentimentTask(labels=LABELS)
-    splits = load_dataset(DataConfig(dataset=str(folder / "d.csv")), task)
-    write_adapter(
-        folder / "adapter", {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}, task
-    )
+    trained_on(folder / "adapter", folder / "d.csv", task)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     out = run(folder / "adapter", "--slice_columns", COLUMN, "--baselines", "none", "--challenge", "none")

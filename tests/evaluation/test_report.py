@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.evaluation.whole import HOSTILE, run
-from tests.fakes import BAD, GOOD, KeywordPredictor, write_adapter
+from tests.evaluation.whole import HOSTILE, read, run, trained_on
+from tests.fakes import BAD, GOOD, KeywordPredictor
+from tests.pages import Page
 from zhsenti.artifact import open_artifact
 from zhsenti.audit.findings import masked
-from zhsenti.data.config import DataConfig
-from zhsenti.data.sources import load_dataset
 from zhsenti.evaluation import command
 from zhsenti.evaluation.compare import ComparisonFile
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.evaluation.sections.errors import ExplainedError, coloured
@@ -24,37 +21,6 @@ from zhsenti.evaluation.sections.robustness import RobustnessFile
 from zhsenti.evaluation.wording import ends
 from zhsenti.prediction.explain import Unit
 from zhsenti.task import SentimentTask
-
-
-class Page(HTMLParser):
-    """Tags and their attributes, the text, and whether every tag was closed."""
-
-    VOID = ("meta", "br", "path", "use", "img", "link", "input")
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_the_page_is_one_safe_offline_file(adapter, predictor):
@@ -109,9 +75,7 @@ def hostile_run(folder: Path, monkeypatch, labels: tuple[str, str], flags: tuple
         cell = "![x](http://evil/a.png)<b>`" if i % 3 else "=1+1"
         lines.append(f'"第{i}间{word}\u202e|*_`{HOSTILE.replace(chr(34), chr(34) * 2)}{i}","{labels[i % 2]}","{cell}"')
     (folder / "d.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    splits = load_dataset(DataConfig(dataset=str(folder / "d.csv")), task)
-    trained = {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}
-    write_adapter(folder / "a", trained, task)
+    trained_on(folder / "a", folder / "d.csv", task)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     return run(folder / "a", "--slice_columns", "来源", *flags)
 
@@ -128,15 +92,14 @@ def test_hostile_labels_and_cells_stay_text(tmp_path, monkeypatch):
     assert "<i>" not in card.replace("\\<i", "")
 
 
-def test_no_baselines_no_clean_dev_rows_no_errors(tmp_path, monkeypatch, capsys):
+def test_no_baselines_no_clean_dev_rows_no_errors(tmp_path, monkeypatch):
     """All right, dev all in train, the adapter alone: every section still says what there is to say."""
     lines = [f"第{i}回{(BAD, GOOD)[i % 2][0]},{i % 2}" for i in range(80)]
     folder = tmp_path / "data"
     folder.mkdir()
     for name, rows in (("train", lines), ("dev", lines[:20]), ("test", lines[40:])):
         (folder / f"{name}.csv").write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    splits = load_dataset(DataConfig(dataset=str(folder)), SentimentTask())
-    write_adapter(tmp_path / "a", {"name": splits.name, "sha256": splits.sha256, "dataset": str(folder), "seed": 42})
+    trained_on(tmp_path / "a", folder)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor())
     out = run(tmp_path / "a", "--baselines", "none", "--challenge", "none", "--audit", "false")
     assert read(out / "metrics.json", MetricsFile).leak_free is None
@@ -159,10 +122,7 @@ def test_three_labels_have_a_report_without_the_challenge_set(tmp_path, monkeypa
     task = SentimentTask(labels=("差", "中", "好"))
     lines = [f"第{i}回{(BAD, ('一般般',), GOOD)[i % 3][0]}{'呀' * (i % 5)}{i},{task.labels[i % 3]}" for i in range(300)]
     (tmp_path / "three.csv").write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    splits = load_dataset(DataConfig(dataset=str(tmp_path / "three.csv")), task)
-    write_adapter(
-        tmp_path / "a", {"name": splits.name, "sha256": splits.sha256, "dataset": splits.name, "seed": 42}, task
-    )
+    trained_on(tmp_path / "a", tmp_path / "three.csv", task)
     monkeypatch.setattr(command, "load_predictor", lambda config, artifact: KeywordPredictor(task))
     out = run(tmp_path / "a")
     robustness = read(out / "robustness_result.json", RobustnessFile)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.evaluation.systems import TASK, adapter, eval_rows
 from tests.fakes import KeywordPredictor
+from tests.paths import ENV
 from zhsenti.core.errors import ModelError
 from zhsenti.data.split import Example
 from zhsenti.evaluation.compare import compare
@@ -80,8 +79,7 @@ compare([adapter(predictor)], eval_rows(), Path(sys.argv[1]))
 
 
 def test_kill_9_loses_at_most_one_chunk(tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=env, capture_output=True)
+    run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=ENV, capture_output=True)
     assert run.returncode == -9, run.stderr.decode()
     resumed = KeywordPredictor()
     compare([adapter(resumed)], eval_rows(), tmp_path)

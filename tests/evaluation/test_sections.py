@@ -7,10 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.whole import run
+from tests.evaluation.whole import read, run
 from zhsenti.evaluation.baselines import BASELINES, parse_baselines
 from zhsenti.evaluation.compare import ComparisonFile
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections import SECTIONS
 from zhsenti.evaluation.sections.base import Section
 from zhsenti.evaluation.systems import Context, System

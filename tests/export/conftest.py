@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.export.exporting import Done, Export, clear_reviews, make_adapter, reuse_graph, run, watched, write_reviews
+from tests.export.exporting import Done, Export, clear_reviews, reuse_graph, run, watched, write_reviews
+from tests.tiny_models import make_adapter
 from zhsenti.methods import METHODS
 
 

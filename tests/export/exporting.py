@@ -21,50 +21,16 @@ import numpy as np
 import pytest
 
 from zhsenti import SentimentPredictor, cli
-from zhsenti.artifact import Manifest, broken_files, save_artifact
+from zhsenti.artifact import broken_files
 from zhsenti.core.errors import exit_on_error
 from zhsenti.export.base import Format, Reloaded
 from zhsenti.export.formats import FORMATS
 from zhsenti.export.onnx import Onnx
 from zhsenti.export.place import MARK
-from zhsenti.methods import METHODS, get_method
+from zhsenti.methods import METHODS
 from zhsenti.methods.base import Method
-from zhsenti.models.backbone import LoraOptions, Tokenizer
-from zhsenti.models.precision import pick_precision
-from zhsenti.models.sources import resolve_model
-from zhsenti.task import SentimentTask
 
 CASES = [(method, form) for form in FORMATS for method in METHODS if form != "gguf" or METHODS.load(method).has_lm_head]
-
-
-def make_adapter(
-    folder: Path,
-    model: Path,
-    method_name: str,
-    task: SentimentTask | None = None,
-    *,
-    std: float = 0.5,
-    layers: str = "all-linear",
-    **base: Any,
-) -> Path:
-    """A saved adapter whose LoRA B and head are random and large, so that leaving one of them out shows.
-
-    ``base`` is what its manifest says of the base besides the usual.
-    """
-    import torch
-
-    task, resolved = task or SentimentTask(), resolve_model(str(model))
-    method = get_method(method_name)(task, Tokenizer(resolved.path))
-    torch.manual_seed(3)
-    scorer = method.build(resolved.path, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, layers))
-    with torch.no_grad():
-        for name, parameter in scorer.named_parameters():
-            if parameter.requires_grad and "lora_A" not in name:
-                parameter.normal_(std=std)
-    known = {"requested": str(model), "model_id": str(model), "source": "folder", "revision": resolved.revision}
-    manifest = Manifest(method_name, task, {**known, "precision": "fp32", **base})
-    save_artifact(folder, scorer.network, manifest)
-    return folder
 
 
 def method_of(adapter: Path) -> Method:

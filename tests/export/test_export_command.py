@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +12,16 @@ from tests.export.exporting import (
     clear_reviews,
     close,
     description,
-    make_adapter,
     method_of,
     reference,
     run,
     write_reviews,
 )
+from tests.tiny_models import make_adapter
 from zhsenti.artifact import open_artifact, store_calibration
 from zhsenti.export.formats import FORMATS
 from zhsenti.task import SentimentTask
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "merged": {"config.json", "generation_config.json", "model.safetensors"},
     "gguf": {"model.gguf", "Modelfile"},
@@ -118,7 +116,7 @@ def test_a_review_that_no_file_can_hold(form, export, texts, tmp_path):
 
 def test_the_temperature_goes_along_and_the_comparison_is_without_it(tiny_model, reviews, tmp_path):
     adapter = make_adapter(tmp_path / "a", tiny_model, "label_scoring")
-    store_calibration(adapter, {"temperature": 3.0})
+    store_calibration(open_artifact(adapter), {"temperature": 3.0})
     assert run(model_path=adapter, dataset=reviews, output=tmp_path / "out").rc == 0
     values = description(tmp_path / "out")
     assert (values["temperature"], values["parity"]["max_probability_difference"] < 1e-3) == (3.0, True)

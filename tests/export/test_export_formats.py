@@ -8,7 +8,8 @@ from collections import namedtuple
 
 import pytest
 
-from tests.export.exporting import contents, make_adapter
+from tests.export.exporting import contents
+from tests.tiny_models import make_adapter
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.flags import parse
 from zhsenti.export.config import ExportConfig
@@ -124,7 +125,7 @@ def test_an_export_that_holds_the_adapter_is_not_replaced(tiny_model, exported, 
     assert contents(tmp_path) == before
 
 
-def test_an_export_that_is_the_base_is_not_replaced(exported, reviews, export, tmp_path):
+def test_an_export_that_is_the_base_is_not_replaced(exported, export, tmp_path):
     import shutil
 
     base = shutil.copytree(exported("label_scoring", "merged").folder, tmp_path / "out")

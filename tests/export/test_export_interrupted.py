@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.export.exporting import contents, description, run, spoil_load
+from tests.paths import ROOT
 from zhsenti.core.files import hold
 from zhsenti.export.place import MARK
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_second_export_to_the_same_place_is_refused(adapters, reviews, tmp_path):

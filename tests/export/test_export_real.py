@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.export.exporting import description, make_adapter, run, write_reviews
+from tests.export.exporting import description, run, write_reviews
+from tests.tiny_models import make_adapter
 
 REVIEWS = (
     "房间干净，很满意！",

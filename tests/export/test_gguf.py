@@ -11,7 +11,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.export.exporting import contents, description, make_adapter, method_of, reference, run
+from tests.export.exporting import contents, description, method_of, reference, run
+from tests.tiny_models import make_adapter
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError
 from zhsenti.export.gguf import GGUF, modelfile

@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.export.exporting import description, make_adapter, reference, run
+from tests.export.exporting import description, reference, run
+from tests.tiny_models import make_adapter
 from zhsenti.export.network import pad, save_tokenizer
 from zhsenti.models.backbone import Tokenizer
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -14,9 +13,8 @@ import numpy as np
 import pytest
 
 from tests.export.exporting import CASES, close, description, method_of, reference, run, watched
+from tests.paths import ROOT
 from zhsenti.export.openvino import OPENVINO, _openvino
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("method", ["label_scoring", "classifier_head"])

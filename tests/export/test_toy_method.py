@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.export.exporting import clear_reviews, close, description, make_adapter, reference, run, write_reviews
+from tests.export.exporting import clear_reviews, close, description, reference, run, write_reviews
+from tests.tiny_models import make_adapter
 from tests.toys import ToyMethod
 from zhsenti.methods import METHODS
 

@@ -181,7 +181,7 @@ def test_siblings_of_the_family_work(method_name, tiny_qwen3):
     assert scorer(**method.collate(encode(method)))["logits"].isfinite().all()
 
 
-def test_an_adapter_of_another_shape_is_refused(method_name, tiny_model, tiny_qwen3, tmp_path):
+def test_an_adapter_of_another_shape_is_refused(method_name, tiny_model, tmp_path):
     _, scorer = build(method_name, TASKS["two"], tiny_model, lora=LoraOptions(4, 8, 0.0, "q_proj,down_proj"))
     save_artifact(tmp_path / "a", scorer.network, Manifest(method_name, TASKS["two"], {}))
     config = tmp_path / "a" / "adapter_config.json"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from zhsenti.models.backbone import keep_freed_memory
 from zhsenti.models.precision import pick_precision
-
-ROOT = Path(__file__).resolve().parents[2]
-
 
 FAULTS = """
 import resource

@@ -6,12 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.paths import ROOT
 from zhsenti.artifact import Manifest, save_artifact
 from zhsenti.core.errors import ModelError
 from zhsenti.methods import METHODS, get_method
@@ -22,7 +22,6 @@ from zhsenti.models.precision import pick_precision
 from zhsenti.models.scoring_model import load_scoring_model
 from zhsenti.task import SentimentTask
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["很好", "酒店很差，" * 12, "一般", "房间不错 good"]
 LORA = LoraOptions(4, 8, 0.0, "all-linear")
 

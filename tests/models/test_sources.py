@@ -155,7 +155,7 @@ def no_hub(monkeypatch):
     monkeypatch.setattr(sources, "_modelscope", refuse)
 
 
-def test_an_explicit_name_is_never_swapped(no_hub, monkeypatch):
+def test_an_explicit_name_is_never_swapped(no_hub):
     with pytest.raises(ModelError) as caught:
         resolve_model("Qwen/Qwen2.5-1.5B")
     for part in (
@@ -170,7 +170,7 @@ def test_an_explicit_name_is_never_swapped(no_hub, monkeypatch):
         resolve_model("没有的名字")
 
 
-def test_auto_says_what_it_chose_and_why(no_hub, monkeypatch, tmp_path):
+def test_auto_says_what_it_chose_and_why(no_hub, monkeypatch):
     monkeypatch.setattr(sources, "prepare_embedded", lambda name, folder, say: folder.mkdir(parents=True))
     model = resolve_model("auto", say=lambda line: None)
     assert (model.requested, model.model_id) == ("auto", "embedded")

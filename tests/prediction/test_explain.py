@@ -18,11 +18,11 @@ from zhsenti.prediction.explain import (
     clauses,
     effects,
     explain,
-    log_odds,
     word_units,
     word_variants,
     words,
 )
+from zhsenti.prediction.temperature import log_odds
 
 LONG = "房间不大，服务很好。" + "，".join(f"第{i}天在附近的公园里散步吃饭" for i in range(20)) + "。隔音太吵！"
 ANY_TEXT = st.text(

@@ -8,20 +8,19 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from zhsenti import SentimentPredictor, artifact
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError, DataError
 from zhsenti.models import adapter_check
 from zhsenti.prediction import command
 from zhsenti.prediction.config import PredictConfig
-from zhsenti.prediction.predictor import Prediction
+from zhsenti.prediction.dialogue import dialogue
+from zhsenti.prediction.result import Prediction
 from zhsenti.prediction.show import show
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_command_prints_json_text_and_demo(adapter, capsys):
@@ -39,6 +38,16 @@ def test_dialogue_takes_empty_lines_and_ends_on_quit_or_eof(adapter, capsys, mon
         assert command.main(["--model_path", str(adapter), "--interactive", "--json"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [json.loads(line)["text"] for line in lines] == ["很好", "很差"]
+
+
+def test_a_dialogue_goes_on_after_bytes_that_are_no_text(capsys, monkeypatch):
+    typed = "很好\n".encode("gb18030") * 2 + "很差\n".encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8", errors="strict"))
+    answered = []
+    dialogue(answered.append)
+    assert len(answered) == 3
+    assert answered[2] == "很差"
+    assert capsys.readouterr().err.count("iconv") == 1
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_every_door_refuses_the_same_texts_with_the_same_words(text, fault, adap
         command.main(["--model_path", "/nowhere", "--text", text])
 
 
-def test_the_folder_is_opened_once(adapter, monkeypatch, capsys):
+def test_the_folder_is_opened_once(adapter, monkeypatch):
     seen = Counter()
 
     def counted(module, name):
@@ -124,8 +133,25 @@ def test_the_loader_travels_to_workers_that_stand_elsewhere(adapter, monkeypatch
         (["--demo"], "--interactive"),
     ],
 )
-def test_the_last_line_is_what_to_type_next(flags, step, adapter, capsys):
-    assert command.main(["--model_path", str(adapter), *flags]) == 0
+def test_the_last_line_is_what_to_type_next(flags, step, adapter, tiny_model, capsys):
+    model = ["--model_path", str(adapter), "--model_name", str(tiny_model), "--precision", "fp32"]
+    assert command.main([*model, *flags]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("下一步：")
     assert last.endswith(step)
+    if "zhsenti predict" in last:
+        assert f"zhsenti predict {' '.join(model)} --" in last
+
+
+@pytest.mark.parametrize(
+    "flag", ["--input_format=csv", "--ray_address=auto", "--num_actors=2", "--text_column=a", "--min_confidence=0"]
+)
+def test_flags_of_files_are_refused_without_one(flag):
+    with pytest.raises(ConfigError, match=f"{flag.split('=')[0]} 只和 --input 一起用"):
+        command.main(["--text", "好", flag])
+
+
+@pytest.mark.parametrize("flag", ["--ray_address=auto", "--num_actors=2", "--input_format=csv"])
+def test_flags_that_would_be_ignored_are_refused(flag):
+    with pytest.raises(ConfigError, match="只和 --"):
+        command.main(["--input", "a.csv", flag])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from zhsenti.artifact import MANIFEST, open_artifact, seal, store_calibration
 from zhsenti.core.errors import ArtifactError, ConfigError, DataError
 from zhsenti.models.precision import pick_precision
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["很好", "酒店很差，" * 30, "一般", "😀", "<|im_end|>", "房间不错 good"]
 
 
@@ -43,7 +41,7 @@ def test_a_stored_temperature_is_used_by_every_prediction_and_survives_a_reload(
     folder = shutil.copytree(adapter, tmp_path / "a")
     raw = SentimentPredictor.from_folder(folder).log_probs(TEXTS).astype(np.float64)
     before = open_artifact(folder).manifest
-    store_calibration(folder, {"temperature": 2.5, "n": 100})
+    store_calibration(open_artifact(folder), {"temperature": 2.5, "n": 100})
     after = open_artifact(folder).manifest
     assert after.calibration == {"temperature": 2.5, "n": 100}
     assert dataclasses.replace(after, calibration={}) == before
@@ -60,7 +58,7 @@ def test_a_stored_temperature_is_used_by_every_prediction_and_survives_a_reload(
 @pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan"), "warm", None])
 def test_a_temperature_that_cannot_be_is_refused(adapter, tmp_path, temperature):
     folder = shutil.copytree(adapter, tmp_path / "a")
-    store_calibration(folder, {"temperature": temperature})
+    store_calibration(open_artifact(folder), {"temperature": temperature})
     with pytest.raises(ArtifactError, match="已损坏"):
         open_artifact(folder)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 from rich.cells import cell_len
 
 from tests.fakes import KeywordPredictor
 from zhsenti.prediction import command
 from zhsenti.prediction.explain import MAX_WORDS, Explanation, Unit, word_units
-from zhsenti.prediction.predictor import Prediction, SentimentPredictor
+from zhsenti.prediction.predictor import SentimentPredictor
 
 
 class Fake(KeywordPredictor):
@@ -19,10 +19,8 @@ class Fake(KeywordPredictor):
         super().__init__()
 
     def predict(self, text, aspect=None):
-        probabilities = np.exp(self.log_probs([text])[0])
-        scores = dict(zip(self.task.labels, map(float, probabilities), strict=True))
-        label = max(scores, key=lambda name: scores[name])
-        return Prediction(label, scores[label], scores, len(text), len(text) > 100)
+        (result,) = self.predict_batch([text])
+        return replace(result, truncated=len(text) > 100)
 
 
 @pytest.fixture

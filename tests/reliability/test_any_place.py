@@ -61,7 +61,7 @@ def test_any_place_for_results_ends_in_words(tmp_path, tiny_model, adapter, revi
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_results_that_are_in_the_way_are_named(tmp_path, review_csv, adapter):
+def test_results_that_are_in_the_way_are_named(tmp_path, review_csv):
     (tmp_path / "audit" / "findings.csv").mkdir(parents=True)
     code, said = ends_in_words(audit.main, review_csv, "--output_dir", "audit")
     assert code == 2

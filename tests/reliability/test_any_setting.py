@@ -121,7 +121,7 @@ SETTINGS = [(name, value) for name, values in VALUES.items() for value in values
 
 
 @pytest.mark.parametrize(("name", "value"), SETTINGS, ids=[f"{n}-{ascii(v)[:20]}" for n, v in SETTINGS])
-def test_any_value_ends_in_words(tmp_path, tiny_model, review_csv, name, value):
+def test_any_value_ends_in_words(tiny_model, review_csv, name, value):
     small = {
         "dataset": review_csv, "model_name": tiny_model, "precision": "fp32", "max_length": 64, "output_dir": "run",
         "max_train_samples": 16, "max_dev_samples": 8, "num_epochs": 1, "batch_size": 16,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.serving.running import Running, ServerProcess, SlowPredictor, ThreadServer, make_service
+from tests.tiny_models import make_adapter
 from zhsenti.task import SentimentTask
 
 PATIENCE = 20_000  # ms until a test gives up: what is waited for comes at once, but a machine may be slow
@@ -48,30 +49,11 @@ def server(tmp_path) -> Iterator[Callable[..., ServerProcess]]:
 @pytest.fixture(scope="session")
 def adapters(tiny_model, tmp_path_factory):
     """Two adapters of different weights on one tiny base."""
-    import torch
-
-    from zhsenti.artifact import Manifest, save_artifact
-    from zhsenti.methods import get_method
-    from zhsenti.models.backbone import LoraOptions, Tokenizer
-    from zhsenti.models.precision import pick_precision
-    from zhsenti.models.sources import resolve_model
-
-    model, folders = resolve_model(str(tiny_model)), []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        method = get_method("label_scoring")(SentimentTask(), Tokenizer(model.path))
-        scorer = method.build(model.path, pick_precision("fp32"), lora=LoraOptions(4, 8, 0.0, "all-linear"))
-        with torch.no_grad():
-            for name, parameter in scorer.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(std=0.5)
-        folder = tmp_path_factory.mktemp(f"adapter{seed}") / f"run{seed}" / "lora_adapter"
-        base = {"requested": str(tiny_model), "model_id": str(tiny_model), "source": "folder",
-                "revision": model.revision, "precision": "fp32"}  # fmt: skip
-        settings = {"settings": {"lora_r": 4}}
-        save_artifact(folder, scorer.network, Manifest("label_scoring", SentimentTask(), base, training=settings))
-        folders.append(folder)
-    return folders
+    folder = tmp_path_factory.mktemp("adapters")
+    return [
+        make_adapter(folder / f"run{seed}" / "lora_adapter", tiny_model, "label_scoring", seed=seed)
+        for seed in range(2)
+    ]
 
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────

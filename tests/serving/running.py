@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import uvicorn
 
 from tests.fakes import KeywordPredictor
+from tests.paths import ENV, ROOT
 from tests.waiting import until
 from zhsenti.serving.app import Service, create_app
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """``Prediction`` without torch, which takes a server longer to import than all else."""
-
-    label: str
-    confidence: float
-    scores: dict[str, float]
-    tokens: int
-    truncated: bool
 
 
 class SlowPredictor(KeywordPredictor):
@@ -53,12 +38,7 @@ class SlowPredictor(KeywordPredictor):
         time.sleep(self.seconds)
         if any("爆炸" in text for text in texts):
             raise RuntimeError(f"坏在 {texts}")
-        results = []
-        for text, row in zip(texts, np.exp(self.log_probs(texts, aspects)), strict=True):
-            scores = dict(zip(self.task.labels, map(float, row), strict=True))
-            best = max(scores, key=scores.__getitem__)
-            results.append(Answer(best, scores[best], scores, len(text), False))
-        return results
+        return super().predict_batch(texts, aspects)
 
 
 def make_service(models=None, gate: Gate | None = None, batch_tokens: int = 4096, **settings: Any) -> Service:
@@ -133,11 +113,10 @@ class ServerProcess:
 
     def __init__(self, tmp_path: Path, **options: Any) -> None:
         self.errors = tmp_path / "stderr"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.errors.open("wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.serving.fake_server", json.dumps(options)],
-                stdout=subprocess.PIPE, stderr=stream, env=environment, cwd=ROOT,
+                stdout=subprocess.PIPE, stderr=stream, env=ENV, cwd=ROOT,
             )  # fmt: skip
         try:
             self.port = int(self.process.stdout.readline())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.serving.running import ROOT, ServerProcess
+from tests.paths import ENV
+from tests.serving.running import ServerProcess
 
 HERE = Path(__file__).parent
 KEY = "0123456789abcdef"
@@ -30,7 +30,7 @@ def test_schemathesis_finds_nothing(contract, tmp_path):
         "-H", f"Authorization: Bearer {KEY}", "--checks", "all", "--mode", "all", "--generation-deterministic",
         "--max-examples", "200", "--no-color",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": str(HERE / "contract_hooks.py")}
+    environment = {**ENV, "SCHEMATHESIS_HOOKS": str(HERE / "contract_hooks.py")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "5 selected / 5 total" in done.stdout

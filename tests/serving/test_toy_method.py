@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.export.exporting import make_adapter
 from tests.serving.running import Running
+from tests.tiny_models import make_adapter
 from tests.toys import ToyMethod
 from zhsenti.methods import METHODS
 from zhsenti.prediction.predictor import SentimentPredictor

@@ -15,6 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from tests.waiting import until
 from zhsenti.artifact import open_artifact
 from zhsenti.training.checkpoints import checkpoints, fault_of
 
@@ -62,6 +63,11 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [entry for entry in map(json.loads, lines) if entry["event"] == kind]
 
 
+def losses(folder: Path) -> list[float]:
+    """The loss of every step that was written down."""
+    return [entry["loss"] for entry in events(folder, "train")]
+
+
 def weights(output: Path) -> dict[str, Any]:
     """The adapter that a run has saved."""
     return load_file(output / "lora_adapter" / "adapter_model.safetensors")
@@ -92,12 +98,11 @@ def check_resumes(output: Path, log: Path, argv: list[str], whole: Path, **hooks
 
 def wait_for(path: Path, text: str, timeout: float = 120) -> None:
     """Until ``text`` stands in ``path``."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if path.exists() and text in path.read_text(encoding="utf-8", errors="replace"):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{text!r} never came: {path.read_text(encoding='utf-8')[-2000:]}")
+
+    def said() -> str:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    until(lambda: text in said(), timeout, lambda: f"{text!r} never came: {said()[-2000:]}")
 
 
 def _run(argv: list[str], log: str, method: str, hooks: dict[str, Any]) -> None:

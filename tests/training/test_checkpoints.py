@@ -19,7 +19,7 @@ from zhsenti.training.run import train
 
 
 @pytest.fixture
-def trained(config, tmp_path):
+def finished(config, tmp_path):
     train(config(num_epochs=1))
     return tmp_path / "run"
 
@@ -31,8 +31,8 @@ def damage(path: Path, how: str) -> None:
     path.write_bytes(data if how == "bit" else b"" if how == "empty" else bytes(data[: len(data) // 2]))
 
 
-def test_every_damage_to_every_file_is_noticed(trained):
-    checkpoint = checkpoints(trained)[0]
+def test_every_damage_to_every_file_is_noticed(finished):
+    checkpoint = checkpoints(finished)[0]
     assert not fault_of(checkpoint)
     files = sorted(checkpoint.iterdir())
     assert len(files) >= 7
@@ -48,29 +48,29 @@ def test_every_damage_to_every_file_is_noticed(trained):
     assert "属于 checkpoint-" in fault_of(renamed)
 
 
-def test_a_mark_that_was_edited_is_noticed(trained):
-    checkpoint = checkpoints(trained)[0]
+def test_a_mark_that_was_edited_is_noticed(finished):
+    checkpoint = checkpoints(finished)[0]
     mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
     mark["identity"]["config"]["learning_rate"] = 1.0
     (checkpoint / MARK).write_text(json.dumps(mark), encoding="utf-8")
     assert "校验值" in fault_of(checkpoint)
 
 
-def test_broken_ones_are_set_aside_with_the_reason_and_never_counted(trained):
-    last, before, *_ = checkpoints(trained)
+def test_broken_ones_are_set_aside_with_the_reason_and_never_counted(finished):
+    last, before, *_ = checkpoints(finished)
     damage(last / "optimizer.pt", "half")
-    prune(trained, keep=1)
-    assert [p.name for p in checkpoints(trained)] == [last.name, before.name], "the last whole one is never deleted"
-    found, notes = find_checkpoint("auto", trained)
+    prune(finished, keep=1)
+    assert [p.name for p in checkpoints(finished)] == [last.name, before.name], "the last whole one is never deleted"
+    found, notes = find_checkpoint("auto", finished)
     assert found == before
     assert "optimizer.pt" in notes[0]
-    (aside,) = (trained / "broken").iterdir()
+    (aside,) = (finished / "broken").iterdir()
     assert aside.name.startswith(last.name)
     assert "optimizer.pt" in (aside / "原因.txt").read_text(encoding="utf-8")
-    assert checkpoints(trained) == [before]
+    assert checkpoints(finished) == [before]
 
 
-def test_a_pickle_in_a_checkpoint_is_not_run(config, trained, tmp_path):
+def test_a_pickle_in_a_checkpoint_is_not_run(config, finished, tmp_path):
     """Someone else's checkpoint, sealed well, whose optimizer state would run a command when unpickled."""
     from zhsenti.training.checkpoints import commit, read_mark
 
@@ -78,7 +78,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(config, trained, tmp_path):
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'owned'}",)
 
-    checkpoint = checkpoints(trained)[1]
+    checkpoint = checkpoints(finished)[1]
     mark = read_mark(checkpoint)
     for name in ("optimizer.pt", "rng_state.pth"):
         hostile = tmp_path / "hostile"
@@ -93,7 +93,7 @@ def test_a_pickle_in_a_checkpoint_is_not_run(config, trained, tmp_path):
         (checkpoint / name).write_bytes(before)
 
 
-def test_every_difference_is_listed_by_its_name(config, trained, tmp_path, review_csv):
+def test_every_difference_is_listed_by_its_name(config, finished, tmp_path, review_csv):
     other = tmp_path / "other.csv"
     other.write_text(review_csv.read_text(encoding="utf-8").replace("第3次", "第三次"), encoding="utf-8")
     task = {"template": "评价：{text}\n倾向：", "labels": ["负面", "正面"], "words": ["差", "好"]}
@@ -130,8 +130,8 @@ def test_early_stopping_counts_on_across_a_resume(config, tmp_path, stop_at):
     assert events(tmp_path / "run", "summary")[0]["steps"] == 15
 
 
-def test_odd_marks_and_unreadable_files_are_broken_ones(trained, monkeypatch):
-    checkpoint = checkpoints(trained)[0]
+def test_odd_marks_and_unreadable_files_are_broken_ones(finished, monkeypatch):
+    checkpoint = checkpoints(finished)[0]
     mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
     odd = ({"files": []}, {"identity": 1}, {"step": "10"}, {"micro_tokens": 0}, {"format": 1}, {"hashes": None})
     for changes in (*odd, {"identity": {**mark["identity"], "task": []}}):
@@ -150,22 +150,22 @@ def test_odd_marks_and_unreadable_files_are_broken_ones(trained, monkeypatch):
     assert "optimizer.pt" in fault_of(checkpoint)
 
 
-def test_a_refused_resume_touches_nothing(config, trained):
-    before = sorted(p.relative_to(trained) for p in trained.rglob("*"))
+def test_a_refused_resume_touches_nothing(config, finished):
+    before = sorted(p.relative_to(finished) for p in finished.rglob("*"))
     with pytest.raises(TrainingError, match="seed"):
         train(config(num_epochs=1, seed=7, save_total_limit=1, resume_from_checkpoint="auto"))
-    assert sorted(p.relative_to(trained) for p in trained.rglob("*")) == before
+    assert sorted(p.relative_to(finished) for p in finished.rglob("*")) == before
 
 
-def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way(config, trained, tmp_path):
-    whole = weights(trained)
-    names = [p.name for p in checkpoints(trained)]
-    early = checkpoints(trained)[-1]
+def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way(config, finished, tmp_path):
+    whole = weights(finished)
+    names = [p.name for p in checkpoints(finished)]
+    early = checkpoints(finished)[-1]
     train(config(num_epochs=1, save_total_limit=1, resume_from_checkpoint=str(early)))
-    assert same(weights(trained), whole)
-    (moved,) = trained.glob("previous-*")
+    assert same(weights(finished), whole)
+    (moved,) = finished.glob("previous-*")
     assert sorted(p.name for p in moved.iterdir()) == sorted(names[:-1])
-    assert [p.name for p in checkpoints(trained)] == names[:1]
+    assert [p.name for p in checkpoints(finished)] == names[:1]
     # Into another folder, where another run's checkpoints lie.
     train(config("other", seed=9))
     taken = str(moved / names[-2])
@@ -174,20 +174,20 @@ def test_going_back_to_an_earlier_checkpoint_keeps_the_later_ones_out_of_the_way
     assert [p.name for p in checkpoints(tmp_path / "other")] == names[:1]
 
 
-def test_a_copy_under_another_name_can_be_resumed(config, trained):
-    whole, early = weights(trained), checkpoints(trained)[-1]
-    backup = early.rename(trained / "backup")
+def test_a_copy_under_another_name_can_be_resumed(config, finished):
+    whole, early = weights(finished), checkpoints(finished)[-1]
+    backup = early.rename(finished / "backup")
     train(config(num_epochs=1, resume_from_checkpoint=str(backup)))
-    assert same(weights(trained), whole)
+    assert same(weights(finished), whole)
 
 
-def test_an_adapter_alone_is_kept_too(config, trained):
-    before = weights(trained)
-    for path in [*checkpoints(trained), trained / "tensorboard"]:
-        path.rename(trained.parent / path.name)
-    (trained / "train_results.json").unlink()
+def test_an_adapter_alone_is_kept_too(config, finished):
+    before = weights(finished)
+    for path in [*checkpoints(finished), finished / "tensorboard"]:
+        path.rename(finished.parent / path.name)
+    (finished / "train_results.json").unlink()
     train(config(num_epochs=1, seed=3))
-    (kept,) = trained.glob("previous-*")
+    (kept,) = finished.glob("previous-*")
     assert same(weights(kept), before)
 
 
@@ -218,11 +218,11 @@ def test_a_moved_run_goes_on(config, tmp_path):
     assert same(weights(tmp_path / "there"), whole)
 
 
-def test_an_adapter_behind_a_link_is_not_lost_and_leaves_no_litter(config, trained, tmp_path):
-    before = weights(trained)
-    (trained / "lora_adapter").rename(tmp_path / "elsewhere")
-    (trained / "lora_adapter").symlink_to(tmp_path / "elsewhere")
+def test_an_adapter_behind_a_link_is_not_lost_and_leaves_no_litter(config, finished, tmp_path):
+    before = weights(finished)
+    (finished / "lora_adapter").rename(tmp_path / "elsewhere")
+    (finished / "lora_adapter").symlink_to(tmp_path / "elsewhere")
     train(config(num_epochs=1, seed=3))
     assert same(load_file(tmp_path / "elsewhere" / "adapter_model.safetensors"), before)
-    assert not same(weights(trained), before)
-    assert [p.name for p in trained.iterdir() if p.name.startswith(".")] == [".lock"]
+    assert not same(weights(finished), before)
+    assert [p.name for p in finished.iterdir() if p.name.startswith(".")] == [".lock"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.training.doomed import RESUME, run, same, wait_for, weights
+from tests.training.doomed import RESUME, losses, run, same, wait_for, weights
 from zhsenti.core.errors import ConfigError
 from zhsenti.training import processes
 from zhsenti.training.checkpoints import checkpoints, fault_of, random_state_file
@@ -29,11 +28,6 @@ def launch(argv: list[str], log: Path, count: int = 2) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, log: Path) -> tuple[int, str]:
     return process.wait(300), log.read_text(encoding="utf-8")
-
-
-def losses(output: Path) -> list[float]:
-    lines = (output / "train_results.json").read_text(encoding="utf-8").splitlines()
-    return [entry["loss"] for entry in map(json.loads, lines) if entry["event"] == "train"]
 
 
 def workers(parent: int) -> list[psutil.Process]:

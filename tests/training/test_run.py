@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.doomed import events
+from tests.training.doomed import events, losses
 from zhsenti.artifact import open_artifact
 from zhsenti.core.errors import ConfigError, DataError, TrainingError
 from zhsenti.methods import METHODS
 from zhsenti.training.run import train
-
-
-def losses(folder: Path) -> list[float]:
-    return [entry["loss"] for entry in events(folder, "train")]
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zhsenti.artifact import Manifest, open_artifact
+from zhsenti.artifact import Artifact, Manifest, open_artifact
 from zhsenti.audit.checks import CHECKS
 from zhsenti.audit.checks.base import Adapter, AuditOptions
 from zhsenti.audit.config import FINDINGS, PAGE, RESULT, AuditConfig
-from zhsenti.audit.files import from_dataset, read_splits
+from zhsenti.audit.files import read_splits
 from zhsenti.audit.findings import Audit, write_findings
 from zhsenti.audit.run import audit
 from zhsenti.audit.tokenizer import find_tokenizer
@@ -23,11 +23,10 @@ from zhsenti.audit.view import audit_view, show
 from zhsenti.core.console import Progress
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable, write_json, write_text
-from zhsenti.core.flags import parse
+from zhsenti.core.flags import parse, typed
 from zhsenti.core.paths import user_path
 from zhsenti.core.templates import environment
 from zhsenti.data.registry import DATASETS
-from zhsenti.data.split import DatasetSplits
 from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
@@ -56,11 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     config, _ = parse(AuditConfig, argv, ABOUT, positional="files", examples=EXAMPLES)
     folder = user_path(config.output_dir)
     check_writable(folder, "--output_dir")
-    manifest = open_artifact(config.model_path).manifest if config.model_path else None
+    artifact = open_artifact(config.model_path) if config.model_path else None
+    manifest = artifact.manifest if artifact else None
     task = _task(config, manifest)
     splits, notes = read_splits(config, task)
     count_tokens, on_tokens = find_tokenizer(config.model_name, manifest)
-    predictor = load_predictor(config) if manifest else None
+    predictor = load_predictor(config, artifact) if artifact else None
     with Progress(transient=True) as progress:
         options = AuditOptions(
             count_tokens=count_tokens,
@@ -81,28 +81,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def audit_splits(
-    splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, manifest: Manifest | None = None
-) -> Audit:
-    """Audit rows that are already loaded, for an evaluation's report.
+def load_predictor(config: AuditConfig, artifact: Artifact) -> SentimentPredictor:
+    """The adapter with its base."""
+    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch, which takes seconds
 
-    Args:
-        splits: The rows.
-        task: What the labels mean, the prompt, and how long it may be.
-        seed: Of MinHash and of the folds.
-        manifest: Of an adapter: tokens are counted with its base's tokenizer if that is on this machine, else with
-            that of an embedded model at hand, else estimated.
-    """
-    count_tokens, _ = find_tokenizer(None, manifest)
-    return audit(from_dataset(splits), task, AuditOptions(count_tokens=count_tokens, seed=seed))
-
-
-def load_predictor(config: AuditConfig) -> SentimentPredictor:
-    """The adapter of ``config.model_path``, which must be given, with its base."""
-    from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
-
-    assert config.model_path is not None
-    return SentimentPredictor.from_folder(config.model_path, model_name=config.model_name)
+    return SentimentPredictor.from_folder(artifact, model_name=config.model_name)
 
 
 def _task(config: AuditConfig, manifest: Manifest | None) -> SentimentTask:
@@ -167,26 +150,21 @@ def next_step(config: AuditConfig, result: Audit) -> str:
     Data without labels can only be scored. Data that was audited with an adapter is what that is measured on.
     """
     if not any(split.labelled for split in result.splits):
-        words = ["zhsenti predict --input", shlex.quote(config.files[0]), *_flags(config, "model_path", "text_column")]
-        return " ".join(words)
+        model = typed(config, "model_path", "model_name") if config.model_path else ""
+        columns = typed(config, "text_column", "aspect_column")
+        return f"zhsenti predict{model} --input {shlex.quote(config.files[0])}{columns}"
     data, before = _as_one(config.files, result), []
     if not data:
         before.append("把文件放进一个文件夹，训练用的取名 train")
     if result.unknown_labels or result.empty:
         before.append("改好用不了的行（或加 --on_error skip 跳过它们）")
-    columns = _flags(config, "text_column", "label_column", "aspect_column")
-    dataset = ["--dataset", shlex.quote(data) if data else "文件夹", *columns]
+    columns = typed(config, "text_column", "label_column", "aspect_column")
+    dataset = f" --dataset {shlex.quote(data) if data else '文件夹'}{columns}"
     if config.model_path:
-        words = ["zhsenti evaluate", *_flags(config, "model_path"), *dataset]
+        line = f"zhsenti evaluate{typed(config, 'model_path', 'model_name')}{dataset}"
     else:
-        words = ["zhsenti train", *dataset, *_flags(config, "task", "max_length")]
-    return f"{'，'.join(before)}，再 {' '.join(words)}" if before else " ".join(words)
-
-
-def _flags(config: AuditConfig, *names: str) -> list[str]:
-    """Those of the flags that were given, as they are typed."""
-    given = ((name, getattr(config, name)) for name in names)
-    return [f"--{name} {shlex.quote(str(value))}" for name, value in given if value is not None]
+        line = f"zhsenti train{dataset}{typed(config, 'task', 'max_length')}"
+    return f"{'，'.join(before)}，再 {line}" if before else line
 
 
 def _as_one(files: Sequence[str], result: Audit) -> str:

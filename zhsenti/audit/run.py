@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from zhsenti.audit.checks import CHECKS
-from zhsenti.audit.checks.base import AuditOptions
+from zhsenti.audit.checks.base import AuditOptions, CountTokens
+from zhsenti.audit.files import from_dataset
 from zhsenti.audit.findings import Audit
 from zhsenti.audit.rows import AuditSplit, Rows
+from zhsenti.audit.tokenizer import find_tokenizer
 from zhsenti.core.errors import DataError
+from zhsenti.data.split import DatasetSplits
 from zhsenti.task import SentimentTask
 
 
@@ -54,3 +57,18 @@ def audit(splits: Sequence[AuditSplit], task: SentimentTask, options: AuditOptio
             **fields,
         }
     )
+
+
+def audit_splits(
+    splits: DatasetSplits, task: SentimentTask, *, seed: int = 42, count_tokens: CountTokens | None = None
+) -> Audit:
+    """Audit rows that are already loaded, such as those of an evaluation.
+
+    Args:
+        splits: The rows.
+        task: What the labels mean, the prompt, and how long it may be.
+        seed: Of MinHash and of the folds.
+        count_tokens: Counts tokens; None: the tokenizer of an embedded model at hand does, else they are estimated.
+    """
+    count_tokens = count_tokens or find_tokenizer(None, None)[0]
+    return audit(from_dataset(splits), task, AuditOptions(count_tokens=count_tokens, seed=seed))

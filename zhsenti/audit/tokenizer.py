@@ -12,6 +12,7 @@ from zhsenti.core.paths import model_cache, user_path
 from zhsenti.data.text import readable
 from zhsenti.models.backbone import Tokenizer
 from zhsenti.models.embedded import EMBEDDED, is_whole
+from zhsenti.models.sources import is_hub_id
 
 
 def find_tokenizer(name: str | None, manifest: Manifest | None) -> tuple[CountTokens | None, str]:
@@ -56,7 +57,7 @@ def _local_folder(name: str) -> Path | None:
         return path if is_whole(path) else None
     if path.is_dir():
         return path if any((path / file).is_file() for file in ("tokenizer.json", "vocab.json")) else None
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if is_hub_id(name):
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(name, "tokenizer.json")

@@ -32,7 +32,7 @@ from zhsenti.core.flag_types import BOOLEANS, value_type
 from zhsenti.core.paths import user_path
 from zhsenti.core.yaml_files import read_yaml
 
-__all__ = ["option", "parse", "program", "read_yaml"]
+__all__ = ["option", "parse", "program", "read_yaml", "split_names", "typed"]
 
 C = TypeVar("C")
 COMMAND_LINE = "命令行"
@@ -97,6 +97,30 @@ def program() -> str:
     if called.stem == "zhsenti" or called.parts[-2:] == ("zhsenti", "__main__.py"):
         return " ".join(["zhsenti", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
     return f"python {shlex.quote(sys.argv[0])}" if called.suffix == ".py" else called.name
+
+
+def typed(config: Any, *names: str) -> str:
+    """Those of the flags whose values are not the defaults, as they can be typed after a command.
+
+    Args:
+        config: A dataclass as ``parse`` gives it.
+        names: Of the flags, in the order in which they shall stand; none of them a list or a table of YAML.
+
+    Returns:
+        Each with a space in front: `` --lora_r 32 --early false``; "" where all are defaults.
+    """
+    flags, words = flags_of(type(config)), ""
+    for name in names:
+        value = getattr(config, name)
+        if value != flags[name].default:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            words += f" --{name}{'=' if _IS_FLAG.match(text) else ' '}{shlex.quote(text)}"
+    return words
+
+
+def split_names(text: str) -> list[str]:
+    """``"a，b"`` as ``["a", "b"]``: names separated by commas, Chinese ones too."""
+    return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
 
 
 def _width() -> int:

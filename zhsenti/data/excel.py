@@ -34,7 +34,7 @@ def read_excel(path: Path) -> Content:
     columns = [str(cell).strip() for cell in filled[0][1]] if filled else []
     rows = [Row(number, line, row) for number, (line, row) in enumerate(filled[1:], start=1)]
     notes = [f"{path.name}：只读第一张表“{names[0]}”，共 {len(names)} 张"] if len(names) > 1 else []
-    return Content(columns, iter(rows), len(rows), notes, merged=merged)
+    return Content(columns, iter(rows), len(rows), notes, merged=merged, exact=True)
 
 
 def _merged(area: tuple[tuple[int, int], tuple[int, int]], left: int) -> Merged:

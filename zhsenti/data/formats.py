@@ -73,6 +73,7 @@ class Content:
         share: How much of the file has been read, from 0 to 1.
         keys: Reads the file once more for all columns, where ``columns`` may not be all.
         merged: Excel's merged cells.
+        exact: The file has exactly ``most`` rows; else how many is not known before its end.
     """
 
     columns: list[str]
@@ -82,6 +83,7 @@ class Content:
     share: Callable[[], float] = lambda: 0.0
     keys: Callable[[], list[str]] | None = None
     merged: list[Merged] = field(default_factory=list)
+    exact: bool = False
 
 
 # ── text, line by line ────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,7 +148,7 @@ def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Conten
         path: For messages.
         lines: The lines, blank ones included.
         kind: "csv" or "tsv".
-        most: There are at most so many lines.
+        most: There are at most so many lines, the header's among them.
 
     Returns:
         The table; a row whose cells are fewer or more than the columns has an error.
@@ -170,7 +172,7 @@ def delimited(path: Path, lines: Iterator[Line], kind: str, most: int) -> Conten
                 source.give_back()  # rows behind an unclosed quote, if that is what it was
             yield Row(number, record.line, [] if error else record.cells, error)
 
-    return Content(columns, rows(), most)
+    return Content(columns, rows(), most - 1)
 
 
 def _is_blank_line(record: Record) -> bool:
@@ -275,7 +277,7 @@ def read_json(path: Path) -> Content:
         raise DataError(f"{path} 的最外层要是数组", found=type(value).__name__)
     rows = [_json_row(number, None, item, "") for number, item in enumerate(value, start=1)]
     columns = union_of_keys(path, (row.values for row in rows))
-    return Content(columns, iter(rows), len(rows), [_encoding_note(path, encoding)], keys=lambda: columns)
+    return Content(columns, iter(rows), len(rows), [_encoding_note(path, encoding)], keys=lambda: columns, exact=True)
 
 
 def _whole_text(path: Path, encoding: Encoding) -> str:

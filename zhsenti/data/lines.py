@@ -18,7 +18,6 @@ from typing import IO, NamedTuple, Protocol
 
 from zhsenti.data.encoding import HEAD, MAX_LINE, UTF8, Encoding, Readable, find_encoding, is_utf8_line, raw_lines
 
-ENDLESS = 2**63  # lines of a stream, whose length nobody knows
 _PIECE = 2**20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOO_LONG = f"一行太长：超过 {MAX_LINE >> 20} MB"

@@ -43,7 +43,7 @@ def read_parquet(path: Path) -> Content:
         except (pyarrow.ArrowException, OSError) as error:
             raise broken(error) from error
 
-    return Content(columns, rows(), total, share=lambda: done / max(total, 1))
+    return Content(columns, rows(), total, share=lambda: done / max(total, 1), exact=True)
 
 
 def _cells(column: pyarrow.Array) -> list[object]:

@@ -26,6 +26,7 @@ READERS: dict[str, Callable[[Path], Content]] = {
     ".xls": read_excel,
 }
 SUFFIXES = tuple(READERS)
+JSON = (".json", ".jsonl")  # their rows are objects, with keys in place of columns
 MAX_HELD_ROWS = 5_000_000  # of those who keep all rows: training, audit
 Key = int | str  # of a cell in ``Row.values``: a column's index, or a JSON object's key
 
@@ -139,7 +140,7 @@ class Source:
         raise DataError(error.problem, expected=error.expected, found=self.first_error) from None
 
     def _key(self, index: int) -> Key:
-        return self.content.columns[index] if self.path.suffix.lower() in (".json", ".jsonl") else index
+        return self.content.columns[index] if self.path.suffix.lower() in JSON else index
 
     def name(self, key: Key) -> str:
         """The name of the column whose key ``column`` returned."""

@@ -20,9 +20,13 @@ def cell_text(value: object) -> str:
     """A cell as a person sees it: whole numbers without ``.0``, nothing for what is missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
+    value = whole(value)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def whole(value: object) -> object:
+    """A whole number without ``.0``: Excel holds every number as a float, and 12.0 is 12 to whoever typed it."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
 
 
 def readable(text: str) -> str:

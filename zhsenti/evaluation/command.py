@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,14 @@ from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable
-from zhsenti.core.flags import parse, program
+from zhsenti.core.flags import parse, program, split_names, typed
 from zhsenti.core.paths import user_path
 from zhsenti.core.provenance import command_line, library_versions, machine_identity
+from zhsenti.data.config import DataConfig
 from zhsenti.evaluation.baselines import build_baselines, parse_baselines
 from zhsenti.evaluation.compare import compare
 from zhsenti.evaluation.config import QUICK, EvalConfig
-from zhsenti.evaluation.rows import EvalData, load_eval_data, split_names
+from zhsenti.evaluation.rows import EvalData, load_eval_data
 from zhsenti.evaluation.run import Run
 from zhsenti.evaluation.schema import Provenance, write
 from zhsenti.evaluation.scoring import EvalRows
@@ -146,7 +146,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
         versions=versions,
         machine=machine,
     )
-    return Run(config, artifact, data, rows, systems, compared, provenance)
+    return Run(config, artifact, predictor.precision.name, data, rows, systems, compared, provenance)
 
 
 # ── adapters ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +154,7 @@ def evaluate(config: EvalConfig, command: str, kinds: Sequence[type[AnySection]]
 
 def load_predictor(config: EvalConfig, artifact: Artifact) -> Predictor:
     """The adapter without its stored temperature: an evaluation fits it and must see what it is fitted to."""
-    from zhsenti.prediction.predictor import SentimentPredictor  # torch and transformers: seconds
+    from zhsenti.prediction.predictor import SentimentPredictor  # imports torch, which takes seconds
 
     return SentimentPredictor.from_folder(
         artifact, model_name=config.model_name, precision=config.precision, temperature=1.0
@@ -235,8 +235,9 @@ def _data_provenance(config: EvalConfig, data: EvalData, manifest: Manifest) -> 
 
 def _next_step(config: EvalConfig) -> str:
     """The line to type next."""
-    adapter = f"--model_path {shlex.quote(config.model_path)}"
+    model = typed(config, "model_path", "model_name", "precision")
     if not config.report:
-        return f"与基线比较，写成报告：zhsenti evaluate {adapter}"
+        rows = typed(config, *(field.name for field in fields(DataConfig)))
+        return f"与基线比较，写成报告：zhsenti evaluate{model}{rows}"
     report = user_path(config.output_dir) / "report.html"
-    return f"用浏览器打开 {report}；预测一个文件：zhsenti predict {adapter} --input 评论.csv"
+    return f"用浏览器打开 {report}；预测一个文件：zhsenti predict{model} --input 评论.csv"

@@ -9,7 +9,7 @@ import numpy as np
 
 from zhsenti.core.intervals import wilson
 from zhsenti.evaluation.schema import ClassScores, Interval, Scores
-from zhsenti.prediction.temperature import LOG_FLOOR
+from zhsenti.prediction.temperature import log_odds
 
 RESAMPLES = 1000
 
@@ -155,12 +155,13 @@ def roc_auc(labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray) -> E
     missing = [label for label, count in zip(labels, counts, strict=True) if count == 0]
     if missing:
         return Estimate(None, reason=f"测试数据里没有“{'、'.join(missing)}”，AUC 无定义")
-    margins = _margins(log_probs)
     curves = [len(labels) - 1] if len(labels) == 2 else range(len(labels))
     areas, shares = [], np.zeros(len(true))
     for k in curves:
         positive = true == k
-        components = _components(margins[:, k], positive)
+        # Log-odds rank rows as p_k does, without the ties it has where float32 rounds it to 1; 9 decimals: equal but
+        # for float64 rounding is a tie.
+        components = _components(np.round(log_odds(log_probs, k), 9), positive)
         areas.append(components[positive].mean())
         shares += components / np.where(positive, counts[k], len(true) - counts[k])
     area, shares = float(np.mean(areas)), shares / len(areas)
@@ -171,14 +172,6 @@ def roc_auc(labels: Sequence[str], true: np.ndarray, log_probs: np.ndarray) -> E
         return Estimate(area, reason="分数完全分开或完全相同，DeLong 区间退化")
     half = 1.959963984540054 * float(np.sqrt(variance))
     return Estimate(area, (max(0.0, area - half), min(1.0, area + half)))
-
-
-def _margins(log_probs: np.ndarray) -> np.ndarray:
-    """log p_k - log(1 - p_k): ranks rows as p_k does, without the ties p_k has where float32 rounds it to 1."""
-    floored = np.maximum(log_probs, LOG_FLOOR)
-    columns = range(floored.shape[1])
-    rest = [np.logaddexp.reduce(np.delete(floored, k, axis=1), axis=1) for k in columns]
-    return np.round(floored - np.stack(rest, axis=1), 9)  # equal up to float64 rounding is a tie
 
 
 def _components(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:

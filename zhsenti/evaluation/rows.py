@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zhsenti.artifact import Manifest
 from zhsenti.core.errors import DataError, ZhsentiError
+from zhsenti.core.flags import split_names
 from zhsenti.data.config import DataConfig
 from zhsenti.data.registry import dataset_of
 from zhsenti.data.text import readable
@@ -103,11 +104,6 @@ def load_eval_data(config: EvalConfig, manifest: Manifest, others: Sequence[Mani
     dev = [row for row, free in zip(splits.dev, known.leak_free(), strict=True) if free]
     columns = slice_values(splits, keep)
     return EvalData(whole, splits, train, dev, clean.leak_free(), same, columns, notes, leaks_checked)
-
-
-def split_names(text: str) -> list[str]:
-    """``"a，b"`` as ``["a", "b"]``: names separated by commas, Chinese ones too."""
-    return [name.strip() for name in text.replace("，", ",").split(",") if name.strip()]
 
 
 def slice_values(splits: DatasetSplits, keep: Sequence[str]) -> dict[str, list[str]]:

@@ -31,6 +31,7 @@ class Run:
     Attributes:
         config: What the user asked for.
         artifact: The adapter under test.
+        precision: What it computed in, whatever it was trained in and asked for.
         data: The rows, and where they are from.
         rows: The test rows as they are scored.
         systems: All that are compared, the adapter under test among them.
@@ -40,6 +41,7 @@ class Run:
 
     config: EvalConfig
     artifact: Artifact
+    precision: str
     data: EvalData
     rows: EvalRows
     systems: list[System]

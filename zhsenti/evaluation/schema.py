@@ -7,11 +7,10 @@ same object says why (Chinese).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from zhsenti.core.errors import DataError
 from zhsenti.core.files import write_json
 
 FORMAT = 2
@@ -114,21 +113,6 @@ class Provenance(Model):
     machine: dict[str, Any]
 
 
-M = TypeVar("M", bound=Model)
-
-
 def write(path: Path, values: Model) -> None:
     """``values`` as a JSON file that appears whole."""
     write_json(path, values.model_dump(mode="json"))
-
-
-def read(path: Path, kind: type[M]) -> M:
-    """A file that ``write`` wrote as ``kind``.
-
-    Raises:
-        DataError: It is not one.
-    """
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
-        raise DataError(f"读不了评估结果 {path}", found=str(error)[:200], todo="重新运行评估。") from error

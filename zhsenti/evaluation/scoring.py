@@ -141,7 +141,7 @@ def cache_key(system: System, rows: EvalRows) -> str:
 
 
 def _chunks(rows: Sequence[Example]) -> list[list[int]]:
-    """Row numbers longest first, so that a chunk's texts are of like length and padding is small."""
+    """Row numbers longest first, so that a chunk's texts are of like length and cost."""
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i].text))
     return [order[i : i + CHUNK] for i in range(0, len(order), CHUNK)]
 

@@ -12,6 +12,7 @@ from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
     from zhsenti.data.split import Example
+    from zhsenti.models.precision import Precision
 
 ADAPTER = "adapter"  # the name of the system under test
 NEGATIVE = ("负面", "负向", "消极", "差评", "negative", "neg")
@@ -67,6 +68,7 @@ class Predictor(Protocol):
     """What an evaluation needs of ``SentimentPredictor``."""
 
     task: SentimentTask
+    precision: Precision
 
     @property
     def log_probs(self) -> Score:
@@ -108,7 +110,7 @@ def adapter_system(predictor: Callable[[], Predictor], method: str, identity: Id
         identity: Its file's hash, and what else decides its scores.
         number: 1 is the adapter under test.
     """
-    from zhsenti.methods import get_method  # torch: seconds
+    from zhsenti.methods import get_method  # imports torch, which takes seconds
 
     kind = get_method(method)
     title, english = f"{kind.title} + LoRA", f"{kind.english} + LoRA"

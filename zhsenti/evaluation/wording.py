@@ -25,6 +25,11 @@ def ends(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}……{text[-limit // 2 :]}"
 
 
+def judgement(pair: Pair) -> str:
+    """Whether the two systems differ by more than chance, as people are told."""
+    return "差别显著" if pair.real else "还不能确定有差别"
+
+
 def pair_sentence(pair: Pair, titles: Mapping[str, str]) -> str:
     """``A 比 B 高 6.5 个百分点 [4.2, 8.8]，p < 0.001：差别显著``.
 
@@ -34,10 +39,9 @@ def pair_sentence(pair: Pair, titles: Mapping[str, str]) -> str:
     """
     decisive = pair.decisive
     p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
-    judgement = "差别显著" if pair.real else "还不能确定有差别"
     marked = "（含训练语料里有测试数据的系统）" if pair.contaminated else ""
     low, high = sorted(100 * end * (1 if decisive.difference >= 0 else -1) for end in decisive.ci95)
     size = f"{'高' if decisive.difference > 0 else '低'} {100 * abs(decisive.difference):.1f} 个百分点"
     if decisive.difference == 0:
         size = "相差 0.0 个百分点"
-    return f"{titles[pair.a]} 比 {titles[pair.b]} {size} [{low:.1f}, {high:.1f}]，{p}：{judgement}{marked}"
+    return f"{titles[pair.a]} 比 {titles[pair.b]} {size} [{low:.1f}, {high:.1f}]，{p}：{judgement(pair)}{marked}"

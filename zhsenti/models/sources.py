@@ -68,7 +68,7 @@ def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _TELL) -> 
         return _gguf(name, path, say)
     if path.is_dir():
         return _local(name, path.resolve())
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise ModelError(
             f"没有这个模型：{name}",
             expected="auto、embedded、embedded-1.5b、hub id（如 Qwen/Qwen2.5-1.5B）、模型文件夹或 .gguf 文件",
@@ -78,6 +78,11 @@ def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _TELL) -> 
     if found is None:
         raise ModelError(f"取不到模型 {name}", found="；".join(failures), todo=OFFLINE_ADVICE)
     return found
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether ``name`` has the form of a hub or ModelScope id: owner/model."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _auto(say: Callable[[str], None]) -> ResolvedModel:

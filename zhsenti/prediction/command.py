@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError
-from zhsenti.core.flags import parse
+from zhsenti.core.flags import parse, typed
 from zhsenti.core.paths import user_path
 from zhsenti.data.text import text_fault
-from zhsenti.prediction.config import PredictConfig
+from zhsenti.prediction.config import RAY, PredictConfig
 from zhsenti.prediction.dialogue import dialogue
 from zhsenti.prediction.show import show
 
@@ -25,6 +24,10 @@ DEMO = (
     "这本书开头有点慢，但是后半部分越看越精彩，值得买。",
 )
 MAX_SHOWN = 60  # characters of a text that a command line shows again
+# Flags that say nothing where no file is read.
+OF_FILES = (
+    "text_column", "aspect_column", "input_format", "output", "min_confidence", "review_output", "engine", *RAY,
+)  # fmt: skip
 EXAMPLES = (
     'zhsenti predict --text "这个产品质量非常好，值得购买！" --explain',
     "zhsenti predict --input 评论.xlsx --output 结果.xlsx",
@@ -119,24 +122,23 @@ def _check(config: PredictConfig) -> None:
     if config.input is None:
         if not single or single == ["explain"]:
             raise ConfigError("没有说要预测什么", expected="--text、--input、--interactive 或 --demo")
-        only = [
-            name
-            for name in ("output", "text_column", "aspect_column", "min_confidence", "review_output")
-            if getattr(config, name) is not None
-        ]
-        only += ["engine"] if config.engine != "local" else []
-        if only:
+        if only := [name for name in OF_FILES if typed(config, name)]:
             raise ConfigError(f"--{only[0]} 只和 --input 一起用", todo="加上 --input 文件，或去掉它。")
     elif single:
         raise ConfigError(f"--input 不能和 --{single[0]} 一起用", todo="分两次运行。")
+    elif config.input != "-" and typed(config, "input_format"):
+        raise ConfigError("--input_format 只和 --input - 一起用", todo="去掉它：文件的格式看后缀。")
+    elif config.engine != "ray" and (only := [name for name in RAY if typed(config, name)]):
+        raise ConfigError(f"--{only[0]} 只和 --engine ray 一起用", todo="加上 --engine ray，或去掉它。")
 
 
 def _next(config: PredictConfig) -> str:
     """The line to type next, and what it is for."""
     if config.text is not None and not config.explain:
-        if len(config.text) > MAX_SHOWN or not config.text.isprintable():
+        shown = config.text + (config.aspect or "")
+        if len(shown) > MAX_SHOWN or not shown.isprintable():
             return "看判断的依据：同一条命令加上 --explain"
-        return f"看判断的依据：{config.command()} --text {shlex.quote(config.text)} --explain"
+        return f"看判断的依据：{config.command('text', 'aspect')} --explain"
     if config.demo and not config.interactive:
-        return f"试试自己的评论：{config.command()} --interactive"
-    return f"预测整个文件：{config.command()} --input 评论.csv --output 结果.csv"
+        return f"试试自己的评论：{config.command('aspect')} --interactive"
+    return f"预测整个文件：{config.command('aspect')} --input 评论.csv --output 结果.csv"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
-from zhsenti.core.flags import option
+from zhsenti.core.flags import option, typed
 from zhsenti.methods import DEFAULT_ADAPTER
 from zhsenti.models.precision import PRECISION_HELP, SCORING_PRECISIONS
+
+RAY = ("ray_address", "num_actors")  # read where the engine is ray
 
 
 @dataclass
@@ -57,7 +58,6 @@ class PredictConfig:
         0, "Ray 上几个进程一起算；0 为每块显卡一个，没有显卡时每台机器一个", low=0, high=10_000, metavar="个数"
     )
 
-    def command(self) -> str:
-        """The beginning of a further command with the same adapter, as it can be typed."""
-        folder = "" if self.model_path == DEFAULT_ADAPTER else f" --model_path {shlex.quote(self.model_path)}"
-        return f"zhsenti predict{folder}"
+    def command(self, *names: str) -> str:
+        """A further command with the same model, and with those of the flags ``names`` that were given."""
+        return "zhsenti predict" + typed(self, "model_path", "model_name", "precision", "merge", *names)

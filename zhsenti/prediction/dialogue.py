@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -18,7 +19,9 @@ def dialogue(answer: Callable[[str], None]) -> None:
     Args:
         answer: Prints the result of a text. What it raises as ZhsentiError is said; the dialogue goes on.
     """
-    asking = sys.stdin.isatty()
+    asking, garbled_said = sys.stdin.isatty(), False
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are no text must not end the dialogue
     if asking:
         _load_history()
         print("输入评论后回车；quit、exit 或 Ctrl-D 退出。")
@@ -31,6 +34,9 @@ def dialogue(answer: Callable[[str], None]) -> None:
             break
         if not line.strip():
             continue
+        if "\ufffd" in line and not garbled_said:
+            say("输入里有读不成文字的字节，读成了 �。先转成 UTF-8（iconv -f gb18030 -t utf-8），或存成文件用 --input")
+            garbled_said = True
         try:
             answer(line)
         except ZhsentiError as error:

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from zhsenti.data.text import is_blank, readable
-from zhsenti.prediction.temperature import LOG_FLOOR
+from zhsenti.prediction.temperature import log_odds
 
 MAX_CLAUSES = 48  # units of either kind that are scored: what one explanation may cost, however long the text
 MAX_WORDS = 48
@@ -154,20 +154,6 @@ def effects(variants: Variants, base: np.ndarray, without: np.ndarray, predicted
         Unit(start=start, end=end, text=text[start:end], effect=float(effect))
         for (start, end), effect in zip(variants.spans, fall, strict=True)
     ]
-
-
-def log_odds(log_probs: np.ndarray, k: int) -> np.ndarray:
-    """log p_k − log(1 − p_k), with 1 − p_k as the sum of the other classes: exact where p_k rounds to 1.
-
-    Args:
-        log_probs: Class log-probabilities (..., C).
-        k: Number of the class.
-
-    Returns:
-        Float64 (...).
-    """
-    floored = np.maximum(np.asarray(log_probs, dtype=np.float64), LOG_FLOOR)
-    return floored[..., k] - np.logaddexp.reduce(np.delete(floored, k, axis=-1), axis=-1)
 
 
 def clauses(text: str) -> list[Span]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +24,12 @@ from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import ResolvedModel, resolve_model
 from zhsenti.prediction.bases import find_base, usable_precision
 from zhsenti.prediction.close_calls import PROBE, close_call, near
+from zhsenti.prediction.result import Prediction
 from zhsenti.prediction.temperature import scale
 from zhsenti.task import SentimentTask
 
 # Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one text got.
-
-    Attributes:
-        label: The likeliest label.
-        confidence: Its probability.
-        scores: Every label's probability, in label order.
-        tokens: Length of the prompt before any cut.
-        truncated: Whether part of the text was not read.
-    """
-
-    label: str
-    confidence: float
-    scores: dict[str, float]
-    tokens: int
-    truncated: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class SentimentPredictor:
@@ -207,14 +185,10 @@ class SentimentPredictor:
         """
         items = self._encode(texts, aspects)
         probabilities = np.exp(self._calibrated(self._score(items, progress)))
-        results = []
-        for item, row in zip(items, probabilities, strict=True):
-            best = int(row.argmax())
-            scores = {label: float(p) for label, p in zip(self.task.labels, row, strict=True)}
-            results.append(
-                Prediction(self.task.labels[best], scores[self.task.labels[best]], scores, item.tokens, item.truncated)
-            )
-        return results
+        return [
+            Prediction.of(self.task.labels, row, item.tokens, item.truncated)
+            for item, row in zip(items, probabilities, strict=True)
+        ]
 
     def log_probs(
         self,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from zhsenti.prediction.explain import Explanation, Unit
-    from zhsenti.prediction.predictor import Prediction
+    from zhsenti.prediction.result import Prediction
 
 WIDTH = 80  # columns, or fewer where the terminal has fewer
 STRONGEST = 6  # rows of the table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from zhsenti.core.console import say
 from zhsenti.core.errors import ConfigError, first_line
-from zhsenti.core.flags import parse
+from zhsenti.core.flags import parse, split_names
 from zhsenti.core.paths import ADAPTER, user_path
 from zhsenti.serving.config import EXAMPLE_TEXT, EXAMPLES, ServeConfig
 
@@ -82,7 +82,7 @@ def make_gate(config: ServeConfig, variable: str | None) -> Gate:
             f"在 {config.host} 上监听，别的机器也能访问，必须有 API key",
             todo=f"用 --api_key_file 或环境变量 {KEY_VARIABLE} 给出，或去掉 --host（只在本机能访问）。",
         )
-    named = {host_name(name.encode()) for name in config.allowed_hosts.split(",") if name.strip()}
+    named = {host_name(name.encode()) for name in split_names(config.allowed_hosts)}
     # A web page can have its own name resolve to 127.0.0.1; it cannot change the Host header (DNS rebinding).
     local = {"localhost", "127.0.0.1", "[::1]", host_name(_in_address(config.host).encode())} if loopback else set()
     return Gate(frozenset(named | local) if named or local else None, key, config.max_body_kb << 10)
@@ -175,7 +175,8 @@ def load_service(config: ServeConfig, gate: Gate) -> Service:
     from zhsenti.artifact import open_artifact
 
     artifacts = [open_artifact(path) for path in config.model_path]  # a wrong path fails at once, before torch loads
-    from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor, pick_device
+    from zhsenti.models.precision import pick_device
+    from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor
     from zhsenti.serving.app import PASSES, create_app
 
     models = {}

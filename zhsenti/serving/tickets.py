@@ -17,7 +17,7 @@ from zhsenti.task import SentimentTask
 
 if TYPE_CHECKING:
     from zhsenti.artifact import Manifest
-    from zhsenti.prediction.predictor import Prediction
+    from zhsenti.prediction.result import Prediction
 
 CHARACTERS_READ_PER_TOKEN = 256  # reading a text that will be cut costs time and memory too, though no forward pass
 

@@ -17,7 +17,7 @@ from zhsenti.models.untrusted import read_json
 from zhsenti.prediction import command
 
 
-def test_what_is_not_hostile_passes(adapters, base, capsys):
+def test_what_is_not_hostile_passes(adapters, base):
     for folder in adapters.values():
         assert exit_on_error(command.main, ["--model_path", str(folder), "--text", "好"]) == 0
     (base / "pytorch_model.bin").write_bytes(pickle.dumps({}))  # hub repositories hold both

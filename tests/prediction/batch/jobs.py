@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.fakes import KeywordPredictor
@@ -11,8 +10,14 @@ from zhsenti.prediction.batch.job import predict_file
 from zhsenti.prediction.config import PredictConfig
 from zhsenti.task import SentimentTask
 
-ROOT = Path(__file__).resolve().parents[3]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT)}  # of a process that imports ``tests``
+
+class Stopping(KeywordPredictor):
+    """Fails as a full disk would, in its second window."""
+
+    def predict_batch(self, texts, aspects=None, *, progress=None):
+        if len(self.calls) == 1:
+            raise OSError(28, "No space left on device")
+        return super().predict_batch(texts, aspects, progress=progress)
 
 
 def run(path, output, load=KeywordPredictor, model=None, **flags):

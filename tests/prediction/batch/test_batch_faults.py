@@ -30,6 +30,18 @@ def test_a_broken_line_of_jsonl_is_a_row_in_every_format(ending, tmp_path):
     assert len(read_table(tmp_path / "review.csv").rows) == 3
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "xlsx"])
+def test_numbers_that_no_float_holds_pass_through(ending, tmp_path):
+    path = tmp_path / "a.jsonl"
+    whole = str(10**400)
+    path.write_text(f'{{"text": "很好", "n": {whole}}}\n{{"text": "很差", "n": 1e999}}\n', "utf-8")
+    found = score(path, tmp_path / f"o.{ending}")
+    first, second = ([str(cell) for cell in row] for row in found.rows)
+    assert "正面" in first
+    assert whole in first
+    assert "负面" in second
+
+
 def test_doubled_names_in_another_order_are_refused(tmp_path):
     inside = tmp_path / "in"
     inside.mkdir()

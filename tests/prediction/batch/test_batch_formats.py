@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.prediction.batch.jobs import score
+from tests.prediction.batch.jobs import run, score
 from zhsenti.core.errors import ConfigError, DataError
+from zhsenti.core.flags import parse
 from zhsenti.data.read import read_table
 from zhsenti.prediction.batch import job
 from zhsenti.prediction.batch.outputs import row_writer
+from zhsenti.prediction.config import PredictConfig
 
 ROWS = [("1", "房间很好", "-5"), ("2", '太吵，"很差"', "007"), ("3", "一般\n吧", ""), ("4", "😀很好", "+1.5e3")]
 ADDED = ["label", "confidence", "score_负面", "score_正面", "truncated", "error"]
@@ -86,3 +90,22 @@ def test_too_many_rows_for_excel_are_refused_before_the_model_is_loaded(tmp_path
     monkeypatch.setattr(job, "EXCEL_ROWS", 8)
     with pytest.raises(ConfigError, match="放不进一张 Excel 表"):
         score(path, tmp_path / "o.xlsx", load=lambda: pytest.fail("loaded"))
+
+
+@pytest.mark.parametrize("output", ["结果.csv", "-"])
+def test_the_last_line_can_be_typed(tmp_path, capsys, output):
+    """With the columns and the base that this run was given."""
+    path, output = tmp_path / "我的 评论.csv", str(tmp_path / output) if output != "-" else output
+    path.write_text("-正文\n很好\n", encoding="utf-8")
+    given = {
+        "text_column": "-正文",
+        "model_path": "my adapter",
+        "model_name": "base",
+        "precision": "fp32",
+        "merge": True,
+    }
+    run(path, output, **given)
+    line = capsys.readouterr().err.splitlines()[-1]
+    again, _ = parse(PredictConfig, shlex.split(line.partition("zhsenti predict")[2]), "")
+    expected = PredictConfig(input=str(path), output="结果.csv", **given)
+    assert again == (replace(expected, output=output, min_confidence=0.9) if output != "-" else expected)

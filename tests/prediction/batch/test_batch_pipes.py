@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from tests.fakes import KeywordPredictor
-from tests.prediction.batch.jobs import ENV, ROOT
+from tests.paths import ENV, ROOT
 from zhsenti.core.errors import DataError
 from zhsenti.prediction.batch import table
 from zhsenti.prediction.batch.job import predict_file

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.data.files import count_bytes
 from tests.fakes import KeywordPredictor
 from tests.prediction.batch.jobs import fail_after, run, score
 from zhsenti.core.errors import ConfigError
@@ -30,32 +32,27 @@ def write_input(folder: Path, kind: str) -> Path:
     return path
 
 
+@dataclass
+class Counts:
+    """What was done since the last look: ``bytes()`` read of the input, ``records`` parsed."""
+
+    bytes: Callable[[], int]
+    records: int = 0
+
+
 @pytest.fixture
 def counted(monkeypatch):
-    """Counts bytes read and records parsed: ``{"bytes": …, "records": …}``."""
-    counts = {"bytes": 0, "records": 0}
-    real_open, real_parse, real_record = Path.open, formats._parse, delimited.CsvRecords.__next__
-
-    class Counting(io.FileIO):
-        def readinto(self, buffer):
-            size = super().readinto(buffer)
-            counts["bytes"] += size or 0
-            return size
-
-    def open_counted(self, mode="r", *args, **flags):
-        if self.name.startswith("in.") and mode == "rb":
-            return io.BufferedReader(Counting(self))
-        return real_open(self, mode, *args, **flags)
+    counts = Counts(count_bytes(monkeypatch, "in."))
+    real_parse, real_record = formats._parse, delimited.CsvRecords.__next__
 
     def parse(text):
-        counts["records"] += 1
+        counts.records += 1
         return real_parse(text)
 
     def record(self):
-        counts["records"] += 1
+        counts.records += 1
         return real_record(self)
 
-    monkeypatch.setattr(Path, "open", open_counted)
     monkeypatch.setattr(formats, "_parse", parse)
     monkeypatch.setattr(delimited.CsvRecords, "__next__", record)
     return counts
@@ -63,8 +60,8 @@ def counted(monkeypatch):
 
 def assert_read_once(counted, path):
     size = path.stat().st_size
-    assert counted["bytes"] < 2.5 * size  # one survey (encoding, lines, hash) and the rows; first bytes besides
-    assert ROWS <= counted["records"] <= ROWS + 2, "a header and an end are no second parse"
+    assert size < counted.bytes() < 2.5 * size  # one survey (encoding, lines, hash) and the rows; first bytes besides
+    assert ROWS <= counted.records <= ROWS + 2, "a header and an end are no second parse"
 
 
 @pytest.mark.parametrize("output", ["csv", "jsonl", "parquet", "xlsx"])
@@ -89,7 +86,8 @@ def test_a_run_that_goes_on_parses_once_too(kind, tmp_path, counted, monkeypatch
         fail_after(full, sink.Sink, "put", 2000)
         with pytest.raises(OSError, match="No space"):
             run(path, tmp_path / "out.csv")
-    counted.update(bytes=0, records=0)
+    counted.bytes()
+    counted.records = 0
     again = KeywordPredictor()
     run(path, tmp_path / "out.csv", load=lambda: again)
     assert sum(again.calls) == ROWS - 4 * 512
@@ -100,7 +98,7 @@ def test_rows_are_counted_for_excel_only_where_they_may_be_too_many(tmp_path, co
     path = write_input(tmp_path, "csv")
     monkeypatch.setattr(job, "EXCEL_ROWS", ROWS)  # a last line end makes the upper bound ROWS + 1
     run(path, tmp_path / "out.xlsx")
-    assert counted["records"] > 2 * ROWS
+    assert counted.records > 2 * ROWS
     monkeypatch.setattr(job, "EXCEL_ROWS", ROWS - 1)
     with pytest.raises(ConfigError, match="3,000 行放不进一张 Excel 表"):
         run(path, tmp_path / "out.xlsx", load=lambda: pytest.fail("loaded"))
@@ -132,7 +130,7 @@ def test_a_key_of_a_later_object_is_a_column_and_no_row_is_scored_twice(tmp_path
 def test_lines_of_json_keep_their_own_keys_without_another_reading(tmp_path, counted):
     path = write_objects(tmp_path / "in.jsonl", {1100: {"id": "x"}})
     run(path, tmp_path / "out.jsonl")
-    assert counted["records"] == 1200
+    assert counted.records == 1200
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row.get("id") for row in lines] == [*[None] * 1100, "x", *[None] * 99]
 

@@ -11,19 +11,11 @@ import time
 import pytest
 
 from tests.fakes import KeywordPredictor
-from tests.prediction.batch.jobs import ENV, fail_after, score, write_reviews
+from tests.paths import ENV
+from tests.prediction.batch.jobs import Stopping, fail_after, score, write_reviews
 from zhsenti.core.errors import ConfigError, Interrupted
 from zhsenti.prediction.batch import shard_files, shards, sink
 from zhsenti.prediction.batch.plan import Job
-
-
-class Stopping(KeywordPredictor):
-    """Fails as a full disk would, in its second window."""
-
-    def predict_batch(self, texts, aspects=None, *, progress=None):
-        if len(self.calls) == 1:
-            raise OSError(28, "No space left on device")
-        return super().predict_batch(texts, aspects, progress=progress)
 
 
 @pytest.fixture

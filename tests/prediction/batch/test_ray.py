@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import KeywordPredictor
-from tests.prediction.batch.jobs import ROOT, run
+from tests.paths import ROOT
+from tests.prediction.batch.jobs import Stopping, run
 from zhsenti.core.errors import ConfigError, ModelError
 from zhsenti.prediction.batch import ray_engine
 from zhsenti.prediction.batch.plan import Job
@@ -78,13 +79,6 @@ def test_ray_equals_the_local_engine_also_when_an_actor_is_killed(inputs, tmp_pa
 
 def test_ray_goes_on_where_the_local_engine_stopped(inputs, tmp_path, cluster, monkeypatch):
     run(inputs, tmp_path / "local.csv")
-
-    class Stopping(KeywordPredictor):
-        def predict_batch(self, texts, aspects=None, *, progress=None):
-            if self.calls:
-                raise OSError(28, "No space left on device")
-            return super().predict_batch(texts, aspects, progress=progress)
-
     with pytest.raises(OSError, match="No space"):
         run(inputs, tmp_path / "out.csv", Stopping)
     scored, real = [], ray_engine.score

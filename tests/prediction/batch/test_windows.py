@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.fakes import KeywordPredictor, write_adapter
-from tests.prediction.batch.jobs import ROOT
+from tests.paths import ROOT
 from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.prediction import command
 from zhsenti.prediction.batch import windows
@@ -32,7 +32,7 @@ def reviews(tmp_path):
 
 @pytest.fixture
 def door(tmp_path, monkeypatch):
-    """``command.main`` on a sealed folder whose predictor is the fake; returns what it was made with."""
+    """``command.main`` on a sealed folder with the fake in it: returns the exit code and the predictors made."""
     write_adapter(tmp_path / "adapter")
     made: list[KeywordPredictor] = []
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.flags import split_names
 from zhsenti.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def parse_baselines(text: str) -> list[str]:
     Raises:
         ConfigError: A name is unknown, or none is given; the message lists the valid ones.
     """
-    names = [name.strip().lower().replace("-", "_") for name in text.replace("，", ",").split(",") if name.strip()]
+    names = [name.lower().replace("-", "_") for name in split_names(text)]
     unknown = [name for name in names if name not in BASELINES and name != NONE]
     if unknown or not names or (NONE in names and len(names) > 1):
         raise ConfigError(

@@ -34,7 +34,7 @@ def write_report(run: Run, sections: Sequence[AnySection]) -> list[str]:
     write_text(run.folder / REPORT, page(run, sections, judged, pictures))
     write_card(run.folder / CARD_COPY, run, sections, judged)
     if not run.config.quick and run.data.same and len(run.true) == len(run.data.whole.test):
-        say(store_card(run.folder / CARD_COPY, run.artifact.folder), indent=1)
+        say(store_card(run.folder / CARD_COPY, run.artifact), indent=1)
     print(f"\n{judged.headline}")
     for sentence in judged.weak:
         print(f"  · {sentence}")

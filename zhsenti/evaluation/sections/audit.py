@@ -26,21 +26,24 @@ class AuditSection(Section[Audit | None]):
         return "数据审计"
 
     def compute(self) -> Audit | None:
-        from zhsenti.audit.command import audit_splits
+        from zhsenti.audit.run import audit_splits
+        from zhsenti.audit.tokenizer import find_tokenizer
 
         run, whole = self.run, self.run.data.whole
         parts = (whole.train, whole.dev, whole.test)
         if not run.config.audit or sum(map(len, parts)) > MAX_AUDITED:
             return None
         rows = [[rows_sha256(row.cells for row in part), [row.row for row in part]] for part in parts]
-        key = json_sha256([FORMAT, list(CHECKS), rows, run.manifest.task.to_dict(), run.config.seed])
+        count_tokens, on_tokens = find_tokenizer(None, run.manifest)
+        tokens = [on_tokens, run.manifest.base["revision"]]
+        key = json_sha256([FORMAT, list(CHECKS), rows, run.manifest.task.to_dict(), tokens, run.config.seed])
         path = run.cache / f"audit-{key}.json"
         if path.is_file():
             try:
                 return Audit.model_validate_json(path.read_bytes())
             except ValueError:
                 pass  # torn or from another version: made again
-        audit = audit_splits(whole, run.manifest.task, seed=run.config.seed, manifest=run.manifest)
+        audit = audit_splits(whole, run.manifest.task, seed=run.config.seed, count_tokens=count_tokens)
         write_json(path, audit.model_dump(mode="json"))
         return audit
 

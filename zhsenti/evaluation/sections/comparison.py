@@ -17,11 +17,11 @@ from zhsenti.evaluation.sections.comparison_pictures import confusion, curves
 from zhsenti.evaluation.sections.comparison_tables import show
 from zhsenti.evaluation.slices import Slice, slices
 from zhsenti.evaluation.systems import ADAPTER
-from zhsenti.evaluation.wording import interval, pair_sentence, percent
+from zhsenti.evaluation.wording import interval, judgement, pair_sentence, percent
 
 METRICS, COMPARISON = "metrics.json", "baseline_comparison.json"
 ZERO_SHOT = "zero_shot"  # the system that the first screen compares with
-WIDE = 0.06  # of the accuracy's interval
+WIDE = 0.06  # an interval of the accuracy that is wider is a weak point
 
 
 class MetricsFile(Model):
@@ -144,9 +144,8 @@ class ComparisonSection(Section[Comparison]):
                 yield Fact(name, percent(item.accuracy), f"{interval(item.accuracy_ci95)}，n={item.n}")
         if pair := self._against.get(ZERO_SHOT):
             difference = pair.decisive
-            judgement = "差别显著" if pair.real else "还不能确定有差别"
             tone = (GOOD if difference.difference > 0 else BAD) if pair.real else CAUTION
-            detail = f"个百分点 {interval(difference.ci95)}，n={difference.n}，{judgement}"
+            detail = f"个百分点 {interval(difference.ci95)}，n={difference.n}，{judgement(pair)}"
             yield Fact("比零样本", f"{100 * difference.difference:+.1f}", detail, tone)
 
     def weak_points(self) -> Iterator[WeakPoint]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from zhsenti.artifact import store_calibration
 from zhsenti.core.console import say
+from zhsenti.core.errors import ArtifactError
 from zhsenti.evaluation.drawing import Picture
 from zhsenti.evaluation.run import confidence
 from zhsenti.evaluation.schema import FORMAT, Interval, Model, Provenance
@@ -137,19 +138,20 @@ class ConfidenceSection(Section[ConfidenceFile]):
             Whether it is stored, and notes for the user.
         """
         run, config = self.run, self.run.config
-        trained_in = run.manifest.base.get("precision")
+        trained_in = run.manifest.base.get("precision", run.precision)
         notes = [temperature.reason] if temperature.reason else []
         if config.quick:
             notes.append("快速评估的温度没有存进适配器")
         elif not run.data.same:
             notes.append("温度是在另一份数据上拟合的，没有存进适配器")
-        elif config.precision not in ("auto", trained_in):
-            notes.append(f"温度是在 {config.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
+        elif run.precision != trained_in:
+            notes.append(f"温度是在 {run.precision} 下拟合的（训练时是 {trained_in}），没有存进适配器")
         if not notes:
             try:
-                store_calibration(run.artifact.folder, self._record(temperature))
-            except OSError as error:
-                notes.append(f"温度没能存进适配器文件夹：{error.strerror}")
+                store_calibration(run.artifact, self._record(temperature))
+            except (ArtifactError, OSError) as error:
+                reason = error.problem if isinstance(error, ArtifactError) else error.strerror
+                notes.append(f"温度没能存进适配器文件夹：{reason}")
             else:
                 return True, notes
         if run.manifest.temperature != 1.0:
@@ -162,7 +164,7 @@ class ConfidenceSection(Section[ConfidenceFile]):
             "temperature_ci95": temperature.ci95,
             "n": temperature.n,
             "rows": "dev rows whose text is in no training and no test row",
-            "precision": self.run.manifest.base.get("precision"),
+            "precision": self.run.precision,
             "data_sha256": self.run.data.splits.sha256,
             "date": date.today().isoformat(),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from zhsenti.evaluation.systems import ADAPTER
 from zhsenti.prediction import explain
 from zhsenti.prediction.explain import Unit
 from zhsenti.prediction.temperature import scale
-
-if TYPE_CHECKING:
-    pass
 
 UNSURE_SHARE = 5  # one row in so many goes to a person where there is no threshold
 

@@ -42,8 +42,8 @@ def perturbed_rows(
     """Change a sample of rows, which is stratified and the same for every kind.
 
     Args:
-        examples: The rows. A label that a change writes in is the opposite of a row's own: the one as far from the
-            other end, and in the middle the first.
+        examples: The rows. Where a change writes in a label, label k becomes label C-1-k; the middle label becomes
+            label 0.
         kind: Of change, a key of ``PERTURBATIONS``.
         n: How many rows to sample; 0 takes all.
         seed: Of the sample and of the changes.

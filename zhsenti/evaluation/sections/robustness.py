@@ -28,9 +28,9 @@ from zhsenti.evaluation.systems import ADAPTER, polar_classes
 from zhsenti.evaluation.wording import interval, percent
 from zhsenti.prediction.temperature import scale
 
-QUICK_ITEMS = 3  # of the challenge set, a category and label
-WEAK_CATEGORY = 0.75  # of challenge items right: a category below it is named when its interval lies below the accuracy
-WEAK_FLIP = 0.05  # a flip rate is named when its interval lies above
+QUICK_ITEMS = 3  # a quick run takes this many challenge items of each category and label
+WEAK_CATEGORY = 0.75  # a category with a smaller share right is named when its interval lies below the accuracy
+WEAK_FLIP = 0.05  # a flip rate is named when its interval lies above this
 
 
 class RobustnessFile(Model):

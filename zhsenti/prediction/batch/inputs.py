@@ -10,10 +10,8 @@ from pathlib import Path
 from zhsenti.core.errors import DataError
 from zhsenti.core.paths import user_path
 from zhsenti.data.formats import MAX_COLUMNS
-from zhsenti.data.read import SUFFIXES, Source, data_files
+from zhsenti.data.read import JSON, SUFFIXES, Source, data_files
 from zhsenti.data.sniff import LOCK, is_folder, list_folder
-
-JSON = (".json", ".jsonl")
 
 
 def find_inputs(text: str) -> tuple[list[Path], list[str]]:

@@ -46,7 +46,8 @@ def predict_file(config: PredictConfig, task: SentimentTask, load: Load, model: 
     Args:
         config: The flags.
         task: What the model is asked.
-        load: Makes the predictor; called once, when the first row is to be scored.
+        load: Makes the predictor. Called once; where the output is a file, only when a row is to be scored. On Ray each
+            actor calls it.
         model: JSON; decides the scores besides the rows. An unfinished run goes on only with the same one.
 
     Raises:

@@ -213,7 +213,7 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
         for column, cell in enumerate(cells):
             if isinstance(cell, bool):
                 sheet.write_boolean(row, column, cell)
-            elif isinstance(cell, (int, float)) and math.isfinite(cell) and abs(cell) < 1e15:
+            elif isinstance(cell, (int, float)) and abs(cell) < 1e15:  # not so for NaN and infinity
                 sheet.write_number(row, column, cell)
             elif (text := _cell(cell)) is not None:
                 changed[CUT] += len(text) > EXCEL_CHARACTERS

@@ -17,7 +17,7 @@ from zhsenti.data.formats import Content, Row, delimited, json_lines
 from zhsenti.data.lines import pipe_lines
 from zhsenti.data.read import TEXT, Source
 
-AHEAD, AHEAD_CHARACTERS = 2048, 4_000_000  # of a pipe that wait for the model: rows, and their text
+AHEAD, AHEAD_CHARACTERS = 2048, 4_000_000  # rows of a pipe, and characters in them, that are read ahead of the model
 ENDLESS = sys.maxsize  # rows of a stream: nobody knows how many will come
 KINDS = {"jsonl": "每行一个 JSON 对象", "text": "每行一条评论", "csv": "CSV", "tsv": "TSV"}
 

@@ -26,7 +26,7 @@ from zhsenti.prediction.batch.windows import BatchPredictor, Question, Window, s
 if TYPE_CHECKING:
     from types import ModuleType
 
-PIECE_ROWS = 2048  # of a shard, about: small enough to keep all actors busy and to lose little, and few files
+PIECE_ROWS = 2048  # a shard has about this many rows: few enough to keep all actors busy and to lose little
 Block = dict[str, Any]  # one row of Ray's: columns of one value each, in numpy arrays where they come in
 
 

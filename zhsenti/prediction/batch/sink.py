@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections import Counter
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zhsenti.core.console import duration, say
+from zhsenti.core.flags import typed
 from zhsenti.data.faults import Faults, where
 from zhsenti.data.formats import Row
 from zhsenti.prediction.batch.destinations import Destinations
 from zhsenti.prediction.batch.outputs import Write, json_writer, row_writer
 from zhsenti.prediction.batch.table import Cells, Table
 from zhsenti.prediction.batch.windows import Result
-from zhsenti.prediction.config import PredictConfig
+from zhsenti.prediction.config import RAY, PredictConfig
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ class Sink:
     def _next(self) -> str:
         config = self._config
         if self._to.review:
-            return f"看一遍 {self._to.review}；改好标签的行可以用来训练：zhsenti train --dataset 文件"
-        called = f"{config.command()} --input {shlex.quote(str(config.input))}"
+            columns = typed(config, "text_column", "aspect_column")
+            return f"看一遍 {self._to.review}；改好标签的行可以用来训练：zhsenti train --dataset 文件{columns}"
+        called = config.command("input", "text_column", "aspect_column", "aspect", "input_format", "engine", *RAY)
         if self._to.output:
-            return f"把没有把握的行挑给人看：{called} --output {shlex.quote(str(config.output))} --min_confidence 0.9"
+            return f"把没有把握的行挑给人看：{called}{typed(config, 'output')} --min_confidence 0.9"
         return f"把结果存成表格：{called} --output 结果.csv"
 
 

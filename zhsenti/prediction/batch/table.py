@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from zhsenti.core.console import say
 from zhsenti.core.errors import DataError
 from zhsenti.data.formats import Row
-from zhsenti.data.read import ASPECT, TEXT, Source, open_rows
-from zhsenti.prediction.batch.inputs import JSON, column_names, common_columns, find_inputs
+from zhsenti.data.read import ASPECT, JSON, TEXT, Source, open_rows
+from zhsenti.data.text import whole
+from zhsenti.prediction.batch.inputs import column_names, common_columns, find_inputs
 from zhsenti.prediction.batch.outputs import added_names, unique_names
 from zhsenti.prediction.batch.pipe import open_stdin, standard_input
 from zhsenti.prediction.batch.windows import Columns, find_columns
@@ -28,16 +29,14 @@ if TYPE_CHECKING:
 # From a row to names and cells: of all columns, or (True) of the keys that a JSON object has itself.
 Cells = Callable[[Row, bool], tuple[Sequence[str], list[object]]]
 EXCEL = (".xls", ".xlsx")
-BY_LINE = (".csv", ".tsv", ".jsonl")  # how many rows they have is not known before their end
 
 
 class Table:
     """The inputs as one table. Every input is opened once here; rows come from ``sources``.
 
-    What keys the objects of a .jsonl file have is known only when all of them have been read. Where the result goes to
-    a file, which can be begun again, the table starts with those of the first object (``lacks`` says when that is not
-    enough, ``read_every_key`` reads them all). Lines on standard output cannot be taken back, and files of other kinds
-    beside it must have the same columns: then all keys are read first.
+    Output in a file: start with the first object's keys of a .jsonl file, and begin again (``lacks``,
+    ``read_every_key``) if a later row has more. Output on standard output, or inputs of mixed file types: read all keys
+    first.
 
     Attributes:
         files: The inputs; none for standard input.
@@ -81,13 +80,15 @@ class Table:
             role = ASPECT._replace(flag="--aspect_column 或 --aspect")
             self.aspect = first.name(first.column(config.aspect_column, role))
         every_key = config.output in (None, "-") or not all(path.suffix.lower() in JSON for path in self.files)
-        columns, self._most = [column_names(first, every_key)], [_most_rows(first)]
+        columns = [column_names(first, every_key)]
+        self._most, self.exact = [first.content.most], first.content.exact
         for path in self.files[1:]:  # none is kept: each may hold a file open, or a whole sheet
             source = self._open(path)
             columns.append(column_names(source, every_key))
-            self._most.append(_most_rows(source))
+            self._most.append(source.content.most)
+            self.exact &= source.content.exact
             notes += source.content.notes
-        self.most, self.exact = sum(self._most), not any(path.suffix.lower() in BY_LINE for path in self.files)
+        self.most = sum(self._most)
         self.left_out = Counter[str]()
         self._set_names(common_columns(self.files or [first.path], columns))
         for note in [*notes, f"文本列 {self.text}"]:
@@ -181,7 +182,7 @@ class Table:
                 return self.original, [None] * len(self.names)
             return self.original, [neat(row.values[index]) for index in order]
 
-        neat = _as_seen if source.path.suffix.lower() in EXCEL else lambda value: value
+        neat = whole if source.path.suffix.lower() in EXCEL else lambda value: value
         return of
 
     def schema(self) -> pyarrow.Schema | None:
@@ -206,8 +207,7 @@ class Table:
             rows: How many of its rows have been read.
         """
         sizes = [size for size, _ in self._stamps]
-        by_line = source.path.suffix.lower() in BY_LINE
-        inside = source.content.share() if by_line else rows / max(self._most[file], 1)
+        inside = rows / max(self._most[file], 1) if source.content.exact else source.content.share()
         return (sum(sizes[:file]) + sizes[file] * inside) / max(sum(sizes), 1)
 
     def check_unchanged(self) -> None:
@@ -229,22 +229,10 @@ class Table:
             )
 
 
-def _most_rows(source: Source) -> int:
-    header = source.path.suffix.lower() in (".csv", ".tsv")
-    return source.content.most - header
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change."""
     known = os.stat(path)
     return known.st_size, known.st_mtime_ns
-
-
-def _as_seen(value: object) -> object:
-    """Excel holds every number as a float: 12.0 is 12 to whoever typed it."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return int(value)
-    return value
 
 
 def _is_json(source: Source) -> bool:

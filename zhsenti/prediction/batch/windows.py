@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zhsenti.core.errors import DataError, ModelError, ZhsentiError, first_line
-from zhsenti.data.read import ASPECT, TEXT
+from zhsenti.data.read import ASPECT, TEXT, Key
 
 if TYPE_CHECKING:
     from zhsenti.data.formats import Row
     from zhsenti.data.read import Source
-    from zhsenti.prediction.predictor import Prediction
+    from zhsenti.prediction.result import Prediction
 
 WINDOW_ROWS = 512
 WINDOW_CHARACTERS = 2_000_000  # few long texts fill a window too: they are held at once
 
-Key = str | int  # what a row's values are looked up by: a JSON object's key, a table's column
 Progress = Callable[[int], None]  # told how many more texts are scored
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from tests.evaluation.whole import read
 from zhsenti import SentimentPredictor
 from zhsenti.audit import command as audit
 from zhsenti.audit.findings import Audit
@@ -13,7 +14,6 @@ from zhsenti.data.config import DataConfig
 from zhsenti.data.sources import load_dataset
 from zhsenti.data.split import sample
 from zhsenti.evaluation import command as evaluation
-from zhsenti.evaluation.schema import read
 from zhsenti.evaluation.sections.comparison import MetricsFile
 from zhsenti.evaluation.sections.confidence import ConfidenceFile
 from zhsenti.methods import METHODS
