@@ -102,7 +102,7 @@ def peak_flops(dtype: Any, device: Any) -> float:
     """The machine's dense product right now, FLOP/s: the better of two sizes, best of five each."""
     from zhsenti.training.plan import gemm_flops
 
-    return max(gemm_flops(dtype, device, size) for size in (1024, 2048))
+    return max(gemm_flops(dtype, device, size) for size in ((1024, 2048) if device.type == "cpu" else (4096, 8192)))
 
 
 class MemoryWatch:

@@ -19,7 +19,8 @@ from training import RANK, SEED, training_run
 
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
-from zhsenti.training.plan import MICRO_TOKENS, Shape, memory_bytes
+from zhsenti.training.memory import QWEN_15B, gpu_memory_bytes
+from zhsenti.training.plan import MICRO_TOKENS
 
 PLANS: dict[str, list[str]] = {
     "default": [],
@@ -27,7 +28,6 @@ PLANS: dict[str, list[str]] = {
     "budget_3gb": ["--memory_budget", "3GB", "--use_qlora", "false"],
     "qlora": ["--use_qlora", "--memory_budget", "4GB"],
 }
-QWEN_15B = Shape(28, 1536, 1536, 256, 8960, 151936 * 1536)  # the published configuration, embedding tied
 
 
 def gpu_estimates() -> list[dict[str, Any]]:
@@ -37,8 +37,8 @@ def gpu_estimates() -> list[dict[str, Any]]:
             "qlora": qlora,
             "checkpointing": checkpointing,
             "gb_by_micro_tokens": {
-                tokens: round(memory_bytes(QWEN_15B, tokens=tokens, checkpointing=checkpointing, qlora=qlora,
-                                           weight_bytes=2, lora_r=RANK) / 1e9, 2)
+                tokens: round(gpu_memory_bytes(QWEN_15B, tokens=tokens, checkpointing=checkpointing, qlora=qlora,
+                                               weight_bytes=2, lora_r=RANK) / 1e9, 2)
                 for tokens in MICRO_TOKENS["cuda"]
             },
         }

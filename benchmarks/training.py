@@ -47,7 +47,8 @@ from zhsenti.models.sources import resolve_model
 from zhsenti.task import SentimentTask
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.loop import SentimentTrainer
-from zhsenti.training.plan import MICRO_TOKENS, Shape, training_flops
+from zhsenti.training.memory import Shape
+from zhsenti.training.plan import MICRO_TOKENS, training_flops
 
 BATCH, ACCUMULATION, SEED, RANK = 8, 2, 42, 8
 SYSTEMS = ("zhsenti", "dynamic_labels", "dynamic", "dynamic_labels_whole", "textbook", "textbook_checkpoint")

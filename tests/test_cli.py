@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,34 @@ def test_help_is_cheap():
     assert len(pages) == len(calls)
     for words, page in zip(calls, pages, strict=True):
         assert (f"zhsenti {words[0]}" if len(words) == 2 else "audit") in page
+
+
+@pytest.mark.parametrize(
+    ("platform", "given", "expected"),
+    [
+        ("linux", {}, "expandable_segments:True"),
+        ("win32", {}, None),
+        ("linux", {"PYTORCH_ALLOC_CONF": ""}, ""),
+        ("linux", {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, None),
+    ],
+)
+def test_gpu_memory_may_grow_unless_the_user_has_said_otherwise(monkeypatch, platform, given, expected):
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PYTORCH_")}
+    monkeypatch.setattr(os, "environ", {**others, **given})
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(sys, "argv", ["zhsenti", "--version"])
+    with pytest.raises(SystemExit):
+        cli.run()
+    assert os.environ.get("PYTORCH_ALLOC_CONF") == expected
+    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == given.get("PYTORCH_CUDA_ALLOC_CONF")
+
+
+def test_torch_takes_what_it_is_told_about_memory():
+    """Also a build for CPUs alone, whose allocator has no such setting."""
+    code = "import torch; torch.ones(3).sum()"
+    told = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    done = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_version_unknown_command_and_exit_codes(capfd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -66,6 +67,17 @@ def _help() -> str:
     )
 
 
+def _settle_gpu_memory() -> None:
+    """Let torch grow blocks of GPU memory, where the user has not said how it is handed out.
+
+    Passes differ in length, and blocks that cannot grow are too short for the next one: memory is free then, in pieces
+    that are of no use. Read once, when torch starts. torch 2.9 and later read this name; the other two are older ones.
+    """
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+    if sys.platform == "linux" and not any(name in os.environ for name in names):
+        os.environ[names[0]] = "expandable_segments:True"
+
+
 def run(*before: str, **defaults: Any) -> None:
     """The console script, and its aliases.
 
@@ -73,4 +85,5 @@ def run(*before: str, **defaults: Any) -> None:
         before: Words that an alias puts in front of what was typed.
         defaults: Settings of an alias that hold where neither the user nor a YAML says otherwise.
     """
+    _settle_gpu_memory()
     sys.exit(exit_on_error(partial(main, defaults=defaults), [*before, *sys.argv[1:]]))

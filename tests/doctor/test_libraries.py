@@ -106,8 +106,10 @@ def test_a_torch_that_is_missing_or_broken(fake_library, source):
         fake_library("torch", source)
     found = probe(("torch", "matplotlib"))
     assert one(accelerator.torch(found["torch"])).status == PROBLEM
-    assert one(accelerator.gpu(found["torch"], accelerator.Driver())).status == NOTICE
-    assert one(accelerator.gpu(found["torch"], accelerator.Driver((("RTX", "535"),)))).todo == "先修好 torch。"
+    assert one(accelerator.gpu(found["torch"], accelerator.Driver(), Imported())).status == NOTICE
+    assert (
+        one(accelerator.gpu(found["torch"], accelerator.Driver((("RTX", "535"),)), Imported())).todo == "先修好 torch。"
+    )
     assert one(libraries.font(found)).status in (OK, NOTICE)
     missing, good = libraries.imports(found)
     assert (missing.status, good.status) == (PROBLEM, OK)

@@ -16,7 +16,9 @@ from tests.doctor.helpers import one, sealed_model
 from zhsenti.core import container
 from zhsenti.doctor import machine
 from zhsenti.doctor.findings import NOTICE, OK, PROBLEM
-from zhsenti.training.plan import Shape, memory_bytes
+from zhsenti.training.memory import Shape, memory_bytes
+from zhsenti.training.plan import smallest_fit
+from zhsenti.training.prepare import FREE_SHARE
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -67,6 +69,9 @@ def test_memory_figures_are_the_plans():
     assert default(larger) == pytest.approx(machine.TRAIN_LARGER, rel=0.05)
     least = default(small, tokens=256, checkpointing=True, qlora=True)
     assert least == pytest.approx(machine.TRAIN_SMALLEST, rel=0.05)
+    fixed = {"longest": 256, "update": 4096, "device": "cuda", "weight_bytes": 2, "lora_r": 8}
+    on_gpu = smallest_fit(larger, **fixed, checkpointing=False, qlora=None).memory / FREE_SHARE
+    assert on_gpu == pytest.approx(machine.TRAIN_LARGER_GPU, rel=0.05)
 
 
 def test_disks_with_room_and_without(monkeypatch, tmp_path):

@@ -10,13 +10,12 @@ import pytest
 
 from tests.paths import ROOT
 from zhsenti.models.backbone import keep_freed_memory
-from zhsenti.models.precision import pick_precision
+from zhsenti.models.precision import pick_precision, slow_precision
 
 FAULTS = """
 import resource
 import torch
 from zhsenti.models.backbone import keep_freed_memory
-from zhsenti.models.precision import pick_precision
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -50,3 +49,19 @@ def test_int8_casts_only_where_the_processor_multiplies_bfloat16(monkeypatch, fa
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: fast)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     assert pick_precision("int8").autocast is pick_precision("auto").autocast is fast
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_bf16_that_is_imitated_is_told_with_what_to_do(monkeypatch, gpu, native):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: including_emulation or native)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert slow_precision(pick_precision("auto")) == slow_precision(pick_precision("fp32")) == ""
+    said = slow_precision(pick_precision("bf16"))
+    assert bool(said) is not native
+    assert native or f"--precision {'fp16' if gpu else 'fp32'} 或 auto" in said
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert gpu or slow_precision(pick_precision("bf16")) == "", "nobody has asked this processor"

@@ -178,6 +178,20 @@ def test_auto_says_what_it_chose_and_why(no_hub, monkeypatch):
         assert part in model.reason
 
 
+def test_auto_is_what_the_caller_says(no_hub, monkeypatch, tiny_model):
+    monkeypatch.setattr(sources, "_modelscope", lambda model_id: tiny_model)
+    monkeypatch.setattr(sources, "_gpu_bytes", lambda: pytest.fail("asked although it was told"))
+    model = resolve_model("auto", default=(sources.LARGE, "够大，默认 1.5B"))
+    assert (model.requested, model.model_id) == ("auto", "Qwen/Qwen2.5-1.5B")
+    assert model.reason == "够大，默认 1.5B，取自 ModelScope"
+
+
+@pytest.mark.parametrize(("free", "expected"), [(5e9, sources.LARGE), (3.6e9, sources.SMALL)])
+def test_auto_for_scoring_is_what_a_gpu_holds_in_16_bits(monkeypatch, free, expected):
+    monkeypatch.setattr(sources, "_gpu_bytes", lambda: free)
+    assert sources._default_for_scoring()[0] == expected
+
+
 def test_first_source_that_answers_is_taken(no_hub, monkeypatch, tiny_model):
     monkeypatch.setattr(sources, "_modelscope", lambda model_id: tiny_model)
     model = resolve_model("auto")

@@ -147,6 +147,21 @@ def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path):
         processes.launch(2, [], tmp_path)
 
 
+@pytest.mark.parametrize(("cards", "card"), [(1, 0), (2, 1), (8, 3)])
+def test_a_process_that_is_shown_one_card_alone_takes_it(monkeypatch, cards, card):
+    import torch
+
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, {"WORLD_SIZE": "4"}.get(name, "3"))
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    processes.Processes()
+    assert taken == [card]
+
+
 @pytest.mark.parametrize("more", [{}, {"RANK": "x", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}])
 def test_a_cluster_s_leftovers_are_one_message(monkeypatch, more):
     for name, value in {"WORLD_SIZE": "2", **more}.items():

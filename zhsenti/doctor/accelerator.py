@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from zhsenti.core.console import gigabytes
-from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding
-from zhsenti.doctor.machine import TRAIN_DEFAULT_FP32
+from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, pip
+from zhsenti.doctor.machine import TRAIN_DEFAULT_FP32, TRAIN_LARGER_GPU
 from zhsenti.doctor.probe import Imported
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of the container, in microseconds: quota, period
@@ -81,14 +81,22 @@ def driver() -> Driver:
     return Driver(tuple((name.strip(), version.strip()) for name, version in rows))
 
 
-def gpu(imported: Imported, seen: Driver) -> Iterator[Finding]:
-    """Each card as torch sees it; where it sees none, why that may be, going by what the driver sees."""
+def gpu(imported: Imported, seen: Driver, quantiser: Imported) -> Iterator[Finding]:
+    """Each card as torch sees it; where it sees none, why that may be, going by what the driver sees.
+
+    Args:
+        imported: torch.
+        seen: What the driver says.
+        quantiser: bitsandbytes, which has tried each card.
+    """
     facts = imported.facts
     listed = "、".join(name for name, _ in seen.cards)
     if facts.get("gpus"):
         version = f"，驱动 {seen.cards[0][1]}" if seen.cards else ""
-        for card in facts["gpus"]:
-            yield _card(card, f"{version}，torch 的 CUDA {facts['cuda']}")
+        tried = quantiser.facts.get("four_bits", [])
+        for index, card in enumerate(facts["gpus"]):
+            four_bits = tried[index] if index < len(tried) else "bitsandbytes 不能导入"
+            yield _card(card, f"{version}，torch 的 CUDA {facts['cuda']}", four_bits)
     elif seen.error:
         todo = "驱动没有装好或刚升级过：重启机器，仍不行就重装 NVIDIA 驱动。只用 CPU 可以不管。"
         yield Finding("显卡", NOTICE, seen.error, todo)
@@ -108,15 +116,20 @@ def gpu(imported: Imported, seen: Driver) -> Iterator[Finding]:
         yield Finding("显卡", PROBLEM, found, todo)
 
 
-def _card(card: dict[str, Any], versions: str) -> Finding:
-    from zhsenti.models.sources import GPU_BYTES_FOR_DEFAULT
-
+def _card(card: dict[str, Any], versions: str, four_bits: str) -> Finding:
+    """One card; ``four_bits`` is "" where it computes with a base in 4 bits, else why not."""
     found = f"{card['name']}，显存 {gigabytes(card['total'])}，空闲 {gigabytes(card['free'])}{versions}，"
     found += "有 bf16" if card["bf16"] else "没有 bf16（用 fp16）"
     if card["error"]:
         todo = "这个 torch 没有这块卡的代码，或驱动太旧：按 PyTorch 官网的安装说明换一个 CUDA 版，或升级驱动。"
         return Finding("显卡", PROBLEM, f"{found}；试算失败：{card['error']}", todo)
-    if card["free"] < GPU_BYTES_FOR_DEFAULT:
+    found += f"；试算：{'bf16' if card['bf16'] else 'fp16'} 乘法可用，4 比特（QLoRA）"
+    if four_bits:
+        todo = f"重装 bitsandbytes：{pip()} install --force-reinstall --no-deps bitsandbytes；不用 4 比特基座可以不管。"
+        return Finding("显卡", NOTICE, f"{found}用不了：{four_bits}", todo)
+    found += "可用"
+    if card["free"] < TRAIN_LARGER_GPU:
         todo = "关掉占显存的程序（nvidia-smi 列出它们）；不管它，auto 就用 0.5B。"
-        return Finding("显卡", NOTICE, f"{found}；训练 1.5B 至少空闲 {gigabytes(GPU_BYTES_FOR_DEFAULT)}", todo)
+        least = f"训练 1.5B 至少空闲 {gigabytes(TRAIN_LARGER_GPU)}（4 比特、激活重算，估算）"
+        return Finding("显卡", NOTICE, f"{found}；{least}", todo)
     return Finding("显卡", OK, found)

@@ -59,6 +59,9 @@ def checks(offline: bool, encoding: str) -> list[tuple[str, Check]]:
     imported = later(probe)
     driver = later(accelerator.driver)
 
+    def cards(results: Mapping[str, Imported]) -> Iterable[Finding]:
+        return accelerator.gpu(results["torch"], driver.result(), results["bitsandbytes"])
+
     def libraries_of(check: Callable[[Mapping[str, Imported]], Iterable[Finding]]) -> Iterable[Finding]:
         return check(imported.result(timeout=2 * SECONDS))
 
@@ -75,7 +78,7 @@ def checks(offline: bool, encoding: str) -> list[tuple[str, Check]]:
         ("缓存（模型）", cache.models),
         ("网络", (lambda: network.reachable(reach.answers())) if reach else network.skipped),
         ("torch", lambda: libraries_of(lambda results: accelerator.torch(results["torch"]))),
-        ("显卡", lambda: libraries_of(lambda results: accelerator.gpu(results["torch"], driver.result()))),
+        ("显卡", lambda: libraries_of(cards)),
         ("导入", lambda: libraries_of(libraries.imports)),
         ("中文字体", lambda: libraries_of(libraries.font)),
     ]

@@ -24,6 +24,7 @@ from zhsenti.models.embedded import EMBEDDED, is_whole
 # Peak of a training process in bytes as training/plan estimates it (bf16, 256 tokens, LoRA rank 8); that module
 # imports torch, which may be what is broken. tests/doctor/test_machine.py holds these to the plan.
 TRAIN_SMALLEST, TRAIN_DEFAULT, TRAIN_DEFAULT_FP32, TRAIN_LARGER = 1.6e9, 4.2e9, 7.2e9, 8.6e9
+TRAIN_LARGER_GPU = 2.0e9  # free memory of a GPU with which it trains 1.5B: in 4 bits, activations recomputed
 RUN_BYTES = 0.5e9  # two checkpoints, the adapter, logs and a report, with room
 OPEN_FILES = 1024
 SHARED_BYTES = 256e6

@@ -24,6 +24,7 @@ LIBRARIES = (
     "pyarrow", "pandas", "sklearn", "matplotlib", "modelscope", "wandb", "tensorboard",
 )  # fmt: skip
 SECONDS = 60.0
+NF4_ERROR = 0.2  # half of the widest gap between two values that it knows is 0.15
 
 
 @dataclass(frozen=True)
@@ -153,14 +154,34 @@ def _torch(torch: ModuleType) -> dict[str, Any]:
 def _gpu(torch: ModuleType, index: int) -> dict[str, Any]:
     """Computes a little, for a card that this build of torch has no code for is found only so."""
     with torch.cuda.device(index):
-        error = ""
+        error, bf16 = "", torch.cuda.is_bf16_supported(including_emulation=False)
         try:
-            torch.ones(8, device="cuda").sum().item()
+            ones = torch.ones(64, 64, device="cuda", dtype=torch.bfloat16 if bf16 else torch.float16)
+            (ones @ ones).sum().item()
         except Exception as raised:
             error = kind_and_line(raised)
         free, total = torch.cuda.mem_get_info()
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return {"name": torch.cuda.get_device_name(index), "free": free, "total": total, "bf16": bf16, "error": error}
+
+
+def _bitsandbytes(library: ModuleType) -> dict[str, Any]:
+    import torch
+
+    return {"four_bits": [try_four_bits(library, f"cuda:{index}") for index in range(torch.cuda.device_count())]}
+
+
+def try_four_bits(bitsandbytes: ModuleType, device: str) -> str:
+    """Why weights do not go into NF4 on ``device`` and come back as they were, nearly; "" where they do."""
+    import torch
+
+    try:
+        with torch.cuda.device(device) if device != "cpu" else contextlib.nullcontext():
+            weights = torch.linspace(-1, 1, 4096, device=device, dtype=torch.float16)
+            packed, state = bitsandbytes.functional.quantize_4bit(weights, quant_type="nf4", compress_statistics=True)
+            error = (bitsandbytes.functional.dequantize_4bit(packed, state) - weights).abs().max().item()
+    except Exception as raised:  # a library without code for this card, or without its CUDA part
+        return kind_and_line(raised)
+    return "" if error < NF4_ERROR else f"压缩再还原后差 {error:.2f}"
 
 
 def _matplotlib(_: ModuleType) -> dict[str, Any]:
@@ -169,7 +190,11 @@ def _matplotlib(_: ModuleType) -> dict[str, Any]:
     return {"font": chinese_font()}
 
 
-FACTS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {"torch": _torch, "matplotlib": _matplotlib}
+FACTS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
+    "torch": _torch,
+    "bitsandbytes": _bitsandbytes,
+    "matplotlib": _matplotlib,
+}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

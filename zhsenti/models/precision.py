@@ -41,6 +41,26 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def multiplies_bf16() -> bool:
+    """Whether the hardware multiplies bfloat16 itself: GPUs from Ampere on, CPUs with AVX-512 bf16 or AMX."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def slow_precision(precision: Precision) -> str:
+    """A Chinese sentence where the hardware can only imitate ``precision``, and what to do; "" where it has it."""
+    if precision.name != "bf16" or multiplies_bf16():
+        return ""
+    if pick_device().type == "cuda":
+        return "这块显卡没有 bf16 运算（Ampere 起才有），只能模拟，慢得多：改用 --precision fp16 或 auto。"
+    if platform.machine().lower() not in ("x86_64", "amd64"):  # others are not asked
+        return ""
+    return "这个 CPU 没有 bf16 乘法，只能模拟，多半比 fp32 慢：内存够就用 --precision fp32 或 auto。"
+
+
 def pick_precision(name: str) -> Precision:
     """``auto``: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
 
@@ -51,10 +71,7 @@ def pick_precision(name: str) -> Precision:
 
     on_gpu = torch.cuda.is_available()
     if name == "auto":
-        if on_gpu:
-            name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        else:
-            name = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+        name = "bf16" if multiplies_bf16() else "fp16" if on_gpu else "fp32"
     if name == "fp16" and not on_gpu:
         raise ConfigError("CPU 上不能用 fp16", todo="改用 --precision bf16、fp32 或 auto。")
     if name == "int8":

@@ -22,8 +22,9 @@ OFFLINE_ADVICE = (
     "检查网络；国内可设 HF_ENDPOINT=https://hf-mirror.com；或给出本地文件夹；"
     "或用 --model_name embedded（只需软件包源）。"
 )
-GPU_BYTES_FOR_DEFAULT = 4e9  # what QLoRA needs for 1.5B at 256 tokens; less than that trains 0.5B
-
+LARGE, SMALL = "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-0.5B"  # what ``auto`` chooses from
+GPU_BYTES_FOR_DEFAULT = 4e9  # what 1.5B takes to score in 16 bits; training asks its planner instead
+Default = tuple[str, str]  # what ``auto`` is, and why (Chinese)
 
 _TELL = partial(console.say, indent=1)
 
@@ -49,18 +50,21 @@ class ResolvedModel:
     reason: str
 
 
-def resolve_model(name: str = "auto", *, say: Callable[[str], None] = _TELL) -> ResolvedModel:
+def resolve_model(
+    name: str = "auto", *, say: Callable[[str], None] = _TELL, default: Default | None = None
+) -> ResolvedModel:
     """Find (and fetch, once) the model ``name``; an explicit name is never swapped for another.
 
     Args:
         name: A hub or ModelScope id, a folder, a .gguf file, the name of an embedded model, or ``auto``.
         say: Told what is being done (Chinese).
+        default: What ``auto`` is; None for what this machine can score with.
 
     Raises:
         ModelError: It cannot be had from anywhere, or is not a model that can be used.
     """
     if name == "auto":
-        return _auto(say)
+        return _auto(say, *(default or _default_for_scoring()))
     if name in EMBEDDED:
         return _embedded(name, name, "按名字使用软件包携带的权重", say)
     path = user_path(name)
@@ -85,10 +89,13 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def _auto(say: Callable[[str], None]) -> ResolvedModel:
-    large = _gpu_bytes() >= GPU_BYTES_FOR_DEFAULT
-    wanted = "Qwen/Qwen2.5-1.5B" if large else "Qwen/Qwen2.5-0.5B"
-    why = "有显卡，默认 1.5B" if large else "没有够大的显卡，默认 0.5B"
+def _default_for_scoring() -> Default:
+    if _gpu_bytes() >= GPU_BYTES_FOR_DEFAULT:
+        return LARGE, "有显卡，默认 1.5B"
+    return SMALL, "没有够大的显卡，默认 0.5B"
+
+
+def _auto(say: Callable[[str], None], wanted: str, why: str) -> ResolvedModel:
     found, failures = _remote("auto", wanted, say, why=why)
     if found is not None:
         return found

@@ -6,76 +6,22 @@ weights are the exception: they are another base, so they come last and are said
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 
-from zhsenti.core.errors import ConfigError
+from zhsenti.training.memory import Shape, gpu_memory_bytes, memory_bytes
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
-# Share of the measured GEMM peak that LoRA training reaches on two cores (docs/results/training.json).
-EFFICIENCY = 0.7
-# Peak over saved activations: gradients in flight and what the allocator keeps (fitted, benchmarks/training.py).
-TRANSIENTS = 1.4
-RUNTIME_BYTES = 1.0e9  # Python, torch, transformers, data; on a GPU its context
-NF4_BYTES = 0.53  # a weight in NF4 with double quantisation (arXiv:2305.14314)
+# Share of the measured GEMM peak that LoRA training reaches: on two cores (docs/results/training.json); on a GPU it has
+# not been measured, and this is what is aimed at.
+EFFICIENCY = {"cpu": 0.7, "cuda": 0.4}
 MICRO_TOKENS = {"cpu": (1536, 1024, 512, 256), "cuda": (16384, 8192, 4096, 2048, 1024, 512)}
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a decoder that decide memory and time.
-
-    Attributes:
-        layers: How many.
-        hidden: Width of a hidden state.
-        queries: Width of all query heads.
-        keys: Width of all key heads.
-        intermediate: Width inside the MLP.
-        embedding: Parameters of embedding and output layer, counted once if tied.
-    """
-
-    layers: int
-    hidden: int
-    queries: int
-    keys: int
-    intermediate: int
-    embedding: int
-
-    @classmethod
-    def of(cls, config: PretrainedConfig) -> Shape:
-        """The sizes in a transformers configuration."""
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        copies = 1 if config.tie_word_embeddings else 2
-        return cls(
-            config.num_hidden_layers,
-            config.hidden_size,
-            config.num_attention_heads * head,
-            config.num_key_value_heads * head,
-            config.intermediate_size,
-            config.vocab_size * config.hidden_size * copies,
-        )
-
-    def matrices(self) -> list[tuple[int, int]]:
-        """(in, out) of one layer's linear layers."""
-        D, Q, K, M = self.hidden, self.queries, self.keys, self.intermediate
-        return [(D, Q), (D, K), (D, K), (Q, D), (D, M), (D, M), (M, D)]
-
-    @property
-    def dense(self) -> int:
-        """Parameters that multiply every token."""
-        return self.layers * sum(a * b for a, b in self.matrices())
-
-    def lora(self, r: int) -> int:
-        """Parameters of LoRA of rank ``r`` on all linear layers."""
-        return self.layers * sum(r * (a + b) for a, b in self.matrices())
+# Smaller passes leave a GPU idle: there recomputing in passes of 2048 comes before passes below 1024 without it.
+GPU_LEAST_TOKENS = {"plain": 1024, "recomputed": 2048}
+GPU_GEMM_PRODUCTS, GPU_GEMM_SECONDS = 4, 0.5  # in a round; no more rounds after this time
 
 
 class Options(TypedDict):
@@ -83,6 +29,7 @@ class Options(TypedDict):
 
     Attributes:
         longest: Row, in tokens.
+        update: Tokens of the largest update, in one process. On a GPU, where passes are large, it bounds them.
         device: Type of it, a key of ``MICRO_TOKENS``.
         weight_bytes: Of one weight of the base.
         lora_r: Rank.
@@ -91,6 +38,7 @@ class Options(TypedDict):
     """
 
     longest: int
+    update: int
     device: str
     weight_bytes: int
     lora_r: int
@@ -115,35 +63,11 @@ class Fit:
     memory: float
 
 
-def memory_bytes(
-    shape: Shape, *, tokens: int, weight_bytes: int, checkpointing: bool, qlora: bool, lora_r: int
-) -> float:
-    """Estimated peak of one training process, in bytes.
-
-    A layer keeps for each token its two residuals, two norms, queries, keys, values, attention output and three MLP
-    activations; with checkpointing only its input, and one layer at a time is whole.
-
-    Args:
-        shape: Of the base.
-        tokens: Of the largest micro-batch.
-        weight_bytes: Of one weight.
-        checkpointing: Whether activations are recomputed.
-        qlora: Whether the base is in 4 bits.
-        lora_r: Rank.
-    """
-    weights = shape.dense * (NF4_BYTES if qlora else weight_bytes) + shape.embedding * weight_bytes
-    if qlora:
-        weights += max(a * b for a, b in shape.matrices()) * weight_bytes  # one matrix unpacked
-    kept = 4 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 3 * shape.intermediate
-    layers = shape.layers * shape.hidden + kept if checkpointing else shape.layers * kept
-    adapter = shape.lora(lora_r) * 16  # float32 weight, gradient and Adam's two moments
-    return RUNTIME_BYTES + weights + adapter + TRANSIENTS * tokens * layers * weight_bytes
-
-
 def fit_memory(shape: Shape, budget: float, **options: Unpack[Options]) -> Fit | None:
     """The fastest way to train within ``budget`` bytes, or None.
 
-    Tried in order: smaller micro-batches, checkpointing, a 4-bit base.
+    Tried in order: smaller micro-batches, checkpointing, a 4-bit base; on a GPU checkpointing comes before the
+    smallest ones.
     """
     return next((fit for fit in _fits(shape, **options) if fit.memory <= budget), None)
 
@@ -157,29 +81,30 @@ def _fits(shape: Shape, **options: Unpack[Options]) -> Iterator[Fit]:
     """All ways to compute an update, the fastest first."""
     qlora = options["qlora"]
     for four_bit in (False, True) if qlora is None else (qlora,):
-        for recompute in (True,) if options["checkpointing"] else (False, True):
-            for micro in MICRO_TOKENS[options["device"]]:
-                memory = memory_bytes(
-                    shape,
-                    tokens=max(micro, options["longest"]),
-                    weight_bytes=options["weight_bytes"],
-                    checkpointing=recompute,
-                    qlora=four_bit,
-                    lora_r=options["lora_r"],
-                )
-                yield Fit(micro, recompute, four_bit, memory)
+        for recompute, micro in _cuts(options["device"], options["checkpointing"]):
+            yield Fit(micro, recompute, four_bit, _memory(shape, micro, recompute, four_bit, options))
 
 
-def parse_bytes(text: str) -> float:
-    """``4GB``, ``3.5 GiB``, ``800MB`` in bytes.
+def _cuts(device: str, checkpointing: bool) -> list[tuple[bool, int]]:
+    """Whether to recompute, with how many tokens a pass; the fastest first."""
+    cuts = [(again, micro) for again in ((True,) if checkpointing else (False, True)) for micro in MICRO_TOKENS[device]]
+    if device == "cuda":
+        cuts.sort(key=lambda cut: cut[1] < GPU_LEAST_TOKENS["recomputed" if cut[0] else "plain"])
+    return cuts
 
-    Raises:
-        ConfigError: ``text`` is no such size.
-    """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?I?)B?\s*", text.upper())
-    if not match or match[2] not in UNITS or float(match[1]) == 0:
-        raise ConfigError("读不懂 memory_budget", expected="如 4GB、3.5GiB、800MB", found=text, todo="写成数字加单位。")
-    return float(match[1]) * UNITS[match[2]]
+
+def _memory(shape: Shape, micro: int, checkpointing: bool, qlora: bool, options: Options) -> float:
+    """Estimated peak in bytes with at most ``micro`` tokens a pass."""
+    whole = max(micro, options["longest"])
+    fixed: dict[str, Any] = {
+        "weight_bytes": options["weight_bytes"],
+        "checkpointing": checkpointing,
+        "qlora": qlora,
+        "lora_r": options["lora_r"],
+    }
+    if options["device"] == "cpu":
+        return memory_bytes(shape, tokens=whole, **fixed)
+    return gpu_memory_bytes(shape, tokens=min(whole, options["update"]), scored=whole, **fixed)
 
 
 @dataclass(frozen=True)
@@ -205,8 +130,17 @@ class Plan:
     seconds: float
 
 
-def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> float:
-    """Peak of a dense matrix product in FLOP/s, best of five after one warm-up (about 0.1 s on a CPU)."""
+def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 0) -> float:
+    """Peak of a dense matrix product in FLOP/s, best of five after one warm-up (about 0.1 s on a CPU, 0.5 s on a GPU).
+
+    Args:
+        dtype: Of the matrices.
+        device: Where they are.
+        size: Their rows and columns; 0 for 1024, and on a GPU for as many as it takes to keep it busy.
+    """
+    if device.type == "cuda":
+        return gpu_gemm_flops(dtype, device, size or _gpu_gemm_size(dtype, device))
+    size = size or 1024
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):
@@ -214,6 +148,31 @@ def gemm_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> fl
         (a @ b).sum().item()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def gpu_gemm_flops(dtype: torch.dtype, device: torch.device, size: int) -> float:
+    """The same on a GPU: several products between two looks at the clock, for to start one takes time as well."""
+    generator = torch.Generator(device).manual_seed(0)  # the run's random numbers stay as they are
+    a, b = (torch.randn(size, size, generator=generator, dtype=dtype, device=device) for _ in range(2))
+    product = a @ b
+    torch.cuda.synchronize(device)
+    times: list[float] = []
+    while len(times) < 5 and sum(times) < GPU_GEMM_SECONDS:
+        start = time.perf_counter()
+        for _ in range(GPU_GEMM_PRODUCTS):
+            torch.mm(a, b, out=product)
+        torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 * GPU_GEMM_PRODUCTS / min(times)
+
+
+def _gpu_gemm_size(dtype: torch.dtype, device: torch.device) -> int:
+    """8192, or less where the three matrices would take more than half of the free memory."""
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    size = 8192
+    while size > 1024 and 3 * size**2 * dtype.itemsize > free / 2:
+        size //= 2
+    return size
 
 
 def training_flops(shape: Shape, tokens: int) -> float:
@@ -236,7 +195,7 @@ def expected_seconds(
 ) -> float:
     """Time of a run that trains on ``train_tokens`` (all epochs) and scores ``dev_tokens`` (all evaluations).
 
-    Measures this machine, which draws random numbers.
+    Measures this machine, which draws random numbers on a CPU.
     """
     flops = shape.dense * (train_tokens * (6 if checkpointing else 4) + dev_tokens * 2)
-    return flops / (EFFICIENCY * gemm_flops(dtype, device))
+    return flops / (EFFICIENCY[device.type] * gemm_flops(dtype, device))

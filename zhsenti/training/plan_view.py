@@ -11,6 +11,7 @@ from zhsenti.core.console import duration, gigabytes, plain_console, say
 from zhsenti.data.split import Example
 from zhsenti.models.backbone import unwrap
 from zhsenti.models.decoder import is_known
+from zhsenti.models.precision import slow_precision
 from zhsenti.task import SentimentTask
 from zhsenti.training.prepare import Parts
 
@@ -57,6 +58,8 @@ def _counts(rows: Sequence[Example], task: SentimentTask) -> str:
 def _notices(parts: Parts) -> list[str]:
     config, plan = parts.config, parts.plan
     lines = parts.method.notices()
+    if slow := slow_precision(parts.precision):
+        lines.append(slow)
     if plan.fit.qlora and config.use_qlora is None:
         lines.append(
             "内存放不下 16 位的基座，改用 4 比特基座：结果会与不量化的略有不同。"

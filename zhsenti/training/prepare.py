@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, cast
 import torch
 from transformers import set_seed
 
-from zhsenti.core.errors import ConfigError
+from zhsenti.core.console import gigabytes
+from zhsenti.core.errors import ConfigError, ModelError
 from zhsenti.methods import get_method
 from zhsenti.methods.base import Method, Scorer
 from zhsenti.methods.prompt import Encoded
 from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config
 from zhsenti.models.precision import Precision, pick_device, pick_precision
-from zhsenti.models.sources import ResolvedModel, resolve_model
+from zhsenti.models.sources import LARGE, SMALL, Default, ResolvedModel, resolve_model
 from zhsenti.task import SentimentTask
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.checkpoints import Identity, read_mark
 from zhsenti.training.config import TrainConfig
 from zhsenti.training.identity import identity_of
-from zhsenti.training.plan import Fit, Options, Plan, Shape, expected_seconds, fit_memory, parse_bytes, smallest_fit
+from zhsenti.training.memory import QWEN_15B, Shape, parse_bytes
+from zhsenti.training.plan import Fit, Options, Plan, expected_seconds, fit_memory, smallest_fit
 from zhsenti.training.processes import Processes
 from zhsenti.training.resources import free_memory
 from zhsenti.training.rows import Rows
@@ -33,7 +35,7 @@ from zhsenti.training.rows import Rows
 if TYPE_CHECKING:
     from peft import PeftModel
 
-CPU_SHARE = 0.9  # of the free memory; the rest is for what else the machine does
+FREE_SHARE = 0.9  # of the free memory; the rest is for what else the machine does
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ def prepare(config: TrainConfig, task: SentimentTask, rows: Rows, processes: Pro
 
     Raises:
         ConfigError: Settings that do not go together, or a memory budget that is too small.
-        ModelError: There is no such base, or it cannot be read.
+        ModelError: There is no such base, it cannot be read, or processes have different ones.
     """
     if config.fsdp and processes.count == 1:
         raise ConfigError("--fsdp 用不上", expected="--num_processes 至少 2", todo="去掉 --fsdp。")
-    precision, device = pick_precision(config.precision), pick_device()
-    model = resolve_model(config.model_name)
+    device = pick_device()
+    precision = pick_precision(processes.from_main(lambda: pick_precision(config.precision).name))
+    model = _same_base(config, processes, lambda: _default_base(config, task, precision, device, processes.count))
     method = get_method(config.method)(task, Tokenizer(model.path))
     train_items, dev_items = (
         [method.encode(row.text, row.label, row.aspect) for row in part] for part in (rows.train, rows.dev)
@@ -111,7 +114,8 @@ def prepare(config: TrainConfig, task: SentimentTask, rows: Rows, processes: Pro
 
     shape, longest = Shape.of(load_config(model.path)), max(lengths + dev_lengths)
     # Free memory is another number in each process, and differs from one moment to the next: process 0 decides.
-    budget, fit = processes.from_main(lambda: _fit(config, shape, longest, precision, device, processes.count))
+    options = _options(config, lengths, longest, precision, device, processes.count)
+    budget, fit = processes.from_main(lambda: _fit(config, shape, device, processes.count, options))
     if config.fsdp and fit.qlora:
         raise ConfigError("--fsdp 用不上", expected="16 或 32 位的基座", found="4 比特基座", todo="去掉 --fsdp。")
 
@@ -141,26 +145,81 @@ def prepare(config: TrainConfig, task: SentimentTask, rows: Rows, processes: Pro
     )
 
 
-def _fit(
-    config: TrainConfig, shape: Shape, longest: int, precision: Precision, device: torch.device, processes: int
-) -> tuple[float, Fit]:
-    """The memory budget in bytes and how training fits it.
+def _same_base(config: TrainConfig, processes: Processes, default: Callable[[], Default]) -> ResolvedModel:
+    """The base, which is the same one in every process; each reads it from a folder of its own.
+
+    What ``auto`` is goes by the card and by which sources answer, so process 0 decides it. All fetch at the same time:
+    nobody waits longer for another's download than for its own.
 
     Raises:
-        ConfigError: Nothing fits the budget that the user gave.
+        ModelError: It cannot be had, or what processes have under its name is not the same.
     """
-    if config.memory_budget:
-        budget = parse_bytes(config.memory_budget)
-    else:  # GPUs are one a process; a machine's memory is for all
-        budget = CPU_SHARE * free_memory(device) / (processes if device.type == "cpu" else 1)
-    options: Options = {
+    wanted = processes.from_main(default) if config.model_name == "auto" else None
+    mine = resolve_model(config.model_name, default=wanted)
+    chosen = processes.from_main(lambda: mine)
+    if config.model_name == "auto" and mine.model_id != chosen.model_id:
+        mine = resolve_model(chosen.model_id)
+    if mine.revision != chosen.revision:
+        raise ModelError(
+            f"各进程的基座 {chosen.model_id} 不是同一份权重",
+            expected=f"{chosen.revision[:16]}…（第 0 个进程，{chosen.source}）",
+            found=f"{mine.revision[:16]}…（第 {processes.rank} 个进程，{mine.source}：{mine.path}）",
+            todo="删掉旧的那一份，或用 --model_name 给出同一个文件夹。",
+        )
+    return dataclasses.replace(chosen, path=mine.path)
+
+
+def _default_base(
+    config: TrainConfig, task: SentimentTask, precision: Precision, device: torch.device, processes: int
+) -> Default:
+    """What ``auto`` is: 1.5B where there is a way to train it on this GPU, be it in 4 bits; and why (Chinese)."""
+    if device.type == "cpu":
+        return SMALL, "没有显卡，默认 0.5B"
+    lengths = [task.max_length] * config.effective_batch  # rows are not encoded yet: that takes the base's tokenizer
+    options = _options(config, lengths, task.max_length, precision, device, processes)
+    needed, budget = smallest_fit(QWEN_15B, **options).memory, _budget(config, device, processes)
+    why = f"训练 1.5B 的显存至少约 {gigabytes(needed)}（估算），可用 {gigabytes(budget)}"
+    return (LARGE, f"{why}，默认 1.5B") if needed <= budget else (SMALL, f"{why}，默认 0.5B")
+
+
+def _options(
+    config: TrainConfig,
+    lengths: Sequence[int],
+    longest: int,
+    precision: Precision,
+    device: torch.device,
+    processes: int,
+) -> Options:
+    """What a fit has to hold, with rows to train on of these ``lengths``."""
+    update = sorted(lengths, reverse=True)[: config.effective_batch]
+    return {
         "longest": longest,
+        "update": max(longest, sum(update[::processes])),  # process 0's share, which is the largest
         "device": device.type,
         "weight_bytes": precision.dtype.itemsize,
         "lora_r": config.lora_r,
         "checkpointing": config.gradient_checkpointing,
         "qlora": config.use_qlora,
     }
+
+
+def _budget(config: TrainConfig, device: torch.device, processes: int) -> float:
+    """Bytes that training may take: what the user says, else most of what is free."""
+    if config.memory_budget:
+        return parse_bytes(config.memory_budget)
+    # GPUs are one a process; a machine's memory is for all
+    return FREE_SHARE * free_memory(device) / (processes if device.type == "cpu" else 1)
+
+
+def _fit(
+    config: TrainConfig, shape: Shape, device: torch.device, processes: int, options: Options
+) -> tuple[float, Fit]:
+    """The memory budget in bytes and how training fits it.
+
+    Raises:
+        ConfigError: Nothing fits the budget that the user gave.
+    """
+    budget = _budget(config, device, processes)
     fit = fit_memory(shape, budget, **options)
     if fit is not None:
         return budget, fit
