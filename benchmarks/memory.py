@@ -15,7 +15,8 @@ from itertools import combinations
 from typing import Any
 
 from common import arguments, load_splits, report
-from training import RANK, SEED, training_run
+from textbook import SEED
+from training import RANK, training_run
 
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample

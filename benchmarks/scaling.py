@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from common import arguments, load_splits, report
-from training import ACCUMULATION, BATCH, RANK, SEED, sentiment_trainer
+from textbook import SEED, sentiment_trainer
+from training import ACCUMULATION, BATCH, RANK
 from transformers import set_seed
 
 from zhsenti.core.errors import exit_on_error

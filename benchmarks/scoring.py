@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from common import arguments, load_splits, peak_flops, report
 from peft import PeftModel
+from textbook import textbook
 from transformers import AutoModelForCausalLM
 
 from zhsenti.core.errors import exit_on_error
@@ -42,33 +43,6 @@ def textbook_network(predictor: SentimentPredictor, adapter: str | None) -> Any:
     if adapter:
         network = PeftModel.from_pretrained(network, adapter)
     return network.to(pick_device()).eval()
-
-
-@torch.inference_mode()
-def textbook(network: Any, method: Any, texts: list[str], width: int = 0) -> np.ndarray:
-    """Class log-probabilities (N, C) by one full forward pass for each text and label word, padded to ``width``."""
-    device = pick_device()
-    scores = []
-    for text in texts:
-        prompt = method.encode(text).ids
-        row = []
-        for word in method.word_ids:
-            ids = prompt + word
-            padding = max(0, width - len(ids))
-            mask = [1] * len(ids) + [0] * padding
-            logits = (
-                network(
-                    input_ids=torch.tensor([ids + [0] * padding], device=device),
-                    attention_mask=torch.tensor([mask], device=device),
-                )
-                .logits[0]
-                .float()
-                .log_softmax(-1)
-            )
-            row.append(sum(float(logits[len(prompt) - 1 + n, token]) for n, token in enumerate(word)))
-        scores.append(row)
-    exact = np.array(scores)
-    return exact - np.logaddexp.reduce(exact, axis=1, keepdims=True)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,16 +25,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import ROOT, MemoryWatch, arguments, load_splits, peak_flops, report, write_rows
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_callback import PrinterCallback
+from textbook import SEED, InOrder, Watch, sentiment_trainer, training_arguments
+from transformers import Trainer, set_seed
 
 from zhsenti.core.errors import exit_on_error
 from zhsenti.data.split import sample
@@ -42,112 +39,16 @@ from zhsenti.methods import get_method
 from zhsenti.methods.base import Scorer
 from zhsenti.methods.prompt import Encoded
 from zhsenti.models.backbone import LoraOptions, Tokenizer, load_config, unwrap
-from zhsenti.models.precision import Precision, pick_device, pick_precision
+from zhsenti.models.precision import pick_device, pick_precision
 from zhsenti.models.sources import resolve_model
 from zhsenti.task import SentimentTask
 from zhsenti.training.batching import LengthBucketSampler
-from zhsenti.training.loop import SentimentTrainer
 from zhsenti.training.memory import Shape
 from zhsenti.training.plan import MICRO_TOKENS, training_flops
 
-BATCH, ACCUMULATION, SEED, RANK = 8, 2, 42, 8
+BATCH, ACCUMULATION, RANK = 8, 2, 8
 SYSTEMS = ("zhsenti", "dynamic_labels", "dynamic", "dynamic_labels_whole", "textbook", "textbook_checkpoint")
 SLOW = {"textbook", "textbook_checkpoint"}
-
-
-class Watch(TrainerCallback):
-    """Losses of every update, and the seconds from the first batch to the last log."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.seconds = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.start
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self.losses.append(logs["loss"])
-
-
-class InOrder(Trainer):
-    """The textbook: rows in order, ``size`` a batch; ``width`` pads to it; ``words`` takes the loss over them alone."""
-
-    def __init__(self, *, size: int, width: int | None, words: list[int] | None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size, self.width, self.words = size, width, words
-        self.remove_callback(PrinterCallback)
-
-    def get_train_dataloader(self) -> DataLoader:
-        loader = DataLoader(self.train_dataset, batch_size=self.size, collate_fn=self.pad)  # type: ignore[arg-type]
-        return self.accelerator.prepare(loader)
-
-    def pad(self, rows: list[tuple[list[int], int, int]]) -> dict[str, torch.Tensor]:
-        """Prompt + label word, right-padded with a mask; only the label word has a target."""
-        width = self.width or max(len(ids) + 1 for ids, _, _ in rows)
-        ids = torch.zeros(len(rows), width, dtype=torch.int64)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-        for row, (prompt, word, _) in enumerate(rows):
-            ids[row, : len(prompt) + 1] = torch.tensor([*prompt, word])
-            mask[row, : len(prompt) + 1] = 1
-            labels[row, len(prompt)] = word
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        if self.words is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")
-        row, place = (labels != -100).nonzero(as_tuple=True)
-        logits = model(**inputs).logits[row, place - 1][:, self.words].float()
-        targets = torch.tensor([self.words.index(int(word)) for word in labels[row, place]], device=logits.device)
-        return F.cross_entropy(logits, targets, reduction="sum") / num_items_in_batch
-
-
-def training_arguments(steps: int, size: int, accumulation: int, precision: Precision) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=tempfile.gettempdir(),
-        max_steps=steps,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=1e-4,
-        logging_steps=1,
-        save_strategy="no",
-        bf16=precision.name == "bf16",
-        fp16=precision.name == "fp16",
-        use_cpu=pick_device().type == "cpu",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        seed=SEED,
-    )
-
-
-class Given(list):  # type: ignore[type-arg]
-    """A ready list of updates where the Trainer expects the sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        pass
-
-
-def sentiment_trainer(
-    scorer: Scorer, items: list[Encoded], updates: list[list[int]], precision: Precision, **kwargs: Any
-) -> SentimentTrainer:
-    """The product's Trainer for given updates, with the micro-batches it has where memory is no concern."""
-    return SentimentTrainer(
-        model=scorer,
-        args=training_arguments(len(updates), max(map(len, updates)), 1, precision),
-        train_dataset=items,
-        sampler=Given(updates),
-        micro_tokens=MICRO_TOKENS[pick_device().type][0],
-        identity={},
-        keep=1,
-        **kwargs,
-    )
 
 
 class Bench:
@@ -227,15 +128,15 @@ class Bench:
 
 
 def executed_flops(shape: Shape, scorer: Scorer, items: list[Encoded]) -> float:
-    """Products zhsenti really makes for one update: each node once, the last layer's non-keys only where read."""
+    """Products zhsenti really makes for one update: each node once, the last layer's MLP and output projection only where read."""
     from zhsenti.methods.prompt import token_batches
 
     layer, total = shape.dense / shape.layers, 0.0
-    keys = 2 * shape.hidden * shape.keys
+    attended = shape.hidden * (shape.queries + 2 * shape.keys)  # the last layer's queries, keys and values
     for batch in token_batches([len(i.ids) for i in items], MICRO_TOKENS[pick_device().type][0]):
         trie = scorer.method.collate([items[i] for i in batch])["trie"]
         nodes, reads = len(trie.ids), len(trie.reads)
-        total += 4 * (nodes * (layer * (shape.layers - 1) + keys) + reads * (layer - keys))
+        total += 4 * (nodes * (layer * (shape.layers - 1) + attended) + reads * (layer - attended))
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -48,3 +49,57 @@ def test_benchmark(name, tiny_model, review_csv, tmp_path):
         assert written["figures"]["loss_distance_zhsenti"] < 0.02
     if name == "scaling":
         assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+GPU_SECTIONS = ("correctness", "training", "qlora", "scoring", "kernels", "memory")
+
+
+def gpu_benchmark(folder, *flags):
+    """benchmarks/gpu.py with tiny shapes: its result, and the JSON of every section."""
+    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--json", str(folder), *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done, {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+
+
+def numbers(value):
+    """All numbers in a JSON value, however deep."""
+    if isinstance(value, dict):
+        return [number for part in value.values() for number in numbers(part)]
+    if isinstance(value, list):
+        return [number for part in value for number in numbers(part)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def test_gpu_sections_run_whole_with_tiny_shapes(tmp_path):
+    done, written = gpu_benchmark(tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "gpu_sections_passed: 6"
+    assert set(written) == set(GPU_SECTIONS)
+    for name, section in written.items():
+        assert (section["section"], section["status"], section["failures"], section["skipped"]) == (
+            name,
+            "passed",
+            [],
+            [],
+        )
+        assert section["figures"], name
+        assert all(map(math.isfinite, numbers(section))), name
+        came_from = section["provenance"]
+        assert set(came_from) >= {"command", "device", "versions", "python", "date", "settings_sha256", "machine"}
+        assert set(came_from["versions"]) >= {"torch", "transformers", "peft", "bitsandbytes"}
+    shown = dict(line.split(": ") for line in done.stdout.splitlines() if line.count(": ") == 1)
+    for name, value in written["training"]["figures"].items():
+        assert float(shown[name]) == pytest.approx(value, rel=1e-3)
+    cases = written["qlora"]["details"]["cases"]
+    assert {case["fits"] for case in cases} == {True, False}
+    assert all(case["trained"] == case["fits"] for case in cases)
+
+
+def test_gpu_sections_end_in_time_and_say_what_was_left_out(tmp_path):
+    done, written = gpu_benchmark(tmp_path, "--minutes", "0.01")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "gpu_sections_passed: 0"
+    assert {name: section["status"] for name, section in written.items()} == dict.fromkeys(GPU_SECTIONS, "skipped")
+    for name in GPU_SECTIONS:
+        assert f"跳过：整节 {name}" in done.stdout
+        assert written[name]["skipped"] == [f"整节 {name}"]
