@@ -31,7 +31,7 @@ from zhsenti.data.split import sample
 from zhsenti.models.backbone import load_config
 from zhsenti.models.precision import pick_device
 from zhsenti.prediction.predictor import SentimentPredictor
-from zhsenti.training.plan import Shape
+from zhsenti.training.memory import Shape
 
 TURN = 240
 TEXTBOOK_ROWS = {"textbook": 12, "textbook_padded": 4}

@@ -128,7 +128,7 @@ class Bench:
 
 
 def executed_flops(shape: Shape, scorer: Scorer, items: list[Encoded]) -> float:
-    """Products zhsenti really makes for one update: each node once, the last layer's MLP and output projection only where read."""
+    """Products zhsenti really makes for one update: each node once, the last MLP only where read."""
     from zhsenti.methods.prompt import token_batches
 
     layer, total = shape.dense / shape.layers, 0.0

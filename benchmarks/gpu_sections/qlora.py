@@ -24,7 +24,8 @@ from gpu_sections.networks import RANK, bitsandbytes_fault, random_network, scor
 from gpu_sections.options import Options, say
 from gpu_sections.reviews import items_of, stand_in_method
 from zhsenti.core.errors import ZhsentiError
-from zhsenti.training.plan import Fit, Shape, fit_memory, smallest_fit
+from zhsenti.training.memory import Shape
+from zhsenti.training.plan import Fit, fit_memory, smallest_fit
 from zhsenti.training.plan import Options as PlanOptions
 
 # Shape, card in GB, whether 4 bits are asked for (None: only where needed), seconds it may take.

@@ -24,7 +24,8 @@ from gpu_sections.reviews import items_of, stand_in_method
 from zhsenti.methods.base import Scorer
 from zhsenti.methods.prompt import Encoded
 from zhsenti.training.batching import LengthBucketSampler
-from zhsenti.training.plan import Shape, training_flops
+from zhsenti.training.memory import Shape
+from zhsenti.training.plan import training_flops
 
 UPDATE_SIZES = {"zhsenti": 16, "reference": 16, "zhsenti_32": 32, "reference_best": 32}
 Updates = list[list[int]]
