@@ -137,3 +137,4 @@ def write_xlsx(path, rows, merged=""):
     with zipfile.ZipFile(path, "w") as book:
         for name, text in parts.items():
             book.writestr(name, text)
+    return path
