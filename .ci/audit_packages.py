@@ -55,7 +55,7 @@ def verdict(stdout: str, stderr: str, wanted: set[str], ignored: dict[str, str])
 
 def main(*more: str) -> int:
     """``more`` goes to pip-audit, e.g. ``--osv-url`` of a mirror."""
-    command = [sys.executable, "-m", "pip_audit", "-r", str(CONSTRAINTS), "--no-deps", "--disable-pip"]
+    command = [sys.executable, "-P", "-m", "pip_audit", "-r", str(CONSTRAINTS), "--no-deps", "--disable-pip"]
     command += ["-s", "osv", "-f", "json", "--desc", "off", "--aliases", "on", "--progress-spinner", "off"]
     done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
     code, lines = verdict(done.stdout, done.stderr, pinned(CONSTRAINTS.read_text(encoding="utf-8")), IGNORED)

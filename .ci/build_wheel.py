@@ -59,7 +59,7 @@ def build(folder: Path) -> Path:
                 shutil.copytree(path, copy / source, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(path, copy / source)
-        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(made), str(copy)]
+        command = [sys.executable, "-P", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(made), str(copy)]
         command += ["--disable-pip-version-check", *(["--no-build-isolation"] if has_setuptools() else [])]
         subprocess.run(command, env={"SOURCE_DATE_EPOCH": commit_time(), **os.environ}, check=True)
         (wheel,) = made.glob("*.whl")

@@ -118,6 +118,8 @@ def write_xlsx(path, rows, merged=""):
             row, column = xl_cell_to_rowcol(merged.partition(":")[0])
             sheet.merge_range(merged, rows[row][column])
 
+    return path
+
 
 # ── how much is read ──────────────────────────────────────────────────────────────────────────────────────────────
 

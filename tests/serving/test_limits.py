@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from tests.serving.running import make_service
 from zhsenti.serving import limits
 from zhsenti.serving.limits import Gate, host_name
@@ -56,3 +58,43 @@ def test_names_in_host_headers():
     for host, name in ((b"LocalHost:80", "localhost"), (b"[::1]:8000", "[::1]"), (b"[::1", "[::1]"), (b"", ""),
                        (b"127.0.0.1.evil.example", "127.0.0.1.evil.example"), (b"a:b:c", "a")):  # fmt: skip
         assert host_name(host) == name
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/livez", 200),
+        ("POST", "/livez", 405),
+        ("GET", "/static/app.js", 200),
+        ("PUT", "/v1/predict", 405),
+        ("POST", "/nothing", 404),
+    ],
+)
+def test_a_body_nobody_asked_for_is_not_read(method, path, status):
+    """64 of them, sent without a key to open paths, once filled what correctly keyed requests may hold together."""
+    service = make_service(gate=Gate(None, b"key", 1000))
+    read = []
+
+    async def receive():
+        read.append(1)
+        return {"type": "http.request", "body": b"x" * 900, "more_body": True}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"transfer-encoding", b"chunked"), (b"x-api-key", b"key")]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b"", "root_path": ""}
+    asyncio.run(service(scope, receive, send))
+    assert sent[0]["status"] == status
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert (len(read), service.limits._arriving) == (0, 0)
+
+
+@pytest.mark.hostile
+def test_a_body_without_the_key_is_not_read():
+    service = make_service(gate=Gate(None, b"key", 1000))
+    status, _, body = asyncio.run(exchange(service, [b"x" * 900]))
+    assert (status, body["error"]["code"], service.limits._arriving) == (401, "unauthorized", 0)

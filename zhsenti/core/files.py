@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,10 +18,21 @@ from zhsenti.core.console import gigabytes
 from zhsenti.core.errors import ConfigError, ZhsentiError, first_line
 
 
+def temporary_name(path: Path) -> Path:
+    """A path beside ``path`` that nothing has yet; ``left_over`` knows its name, which nobody else gives to a file."""
+    return path.with_name(f".{path.name}.zhsenti-{uuid.uuid4().hex[:8]}")
+
+
+def left_over(path: Path) -> list[Path]:
+    """What writers of ``path`` have left beside it when they were killed; ask while nobody writes it."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.zhsenti-[0-9a-f]{{8}}(-parts)?")
+    return [one for one in path.parent.iterdir() if ours.fullmatch(one.name)] if path.parent.is_dir() else []
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when all went well."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = temporary_name(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -114,14 +126,14 @@ def sync_folder(folder: Path) -> None:
 def swap_in(new: Path, folder: Path) -> None:
     """``new`` takes the place of ``folder``, which is removed if it was there; on Linux there is no moment without one.
 
-    Elsewhere the old one is called ``.<name>.old`` for that moment; ``recover`` brings it back after a kill just then.
+    Elsewhere the old one has another name for that moment; ``recover`` brings it back after a kill just then.
     """
     if not folder.exists():
         new.rename(folder)
     elif _exchange(new, folder):
         remove(new)
     else:
-        old = folder.with_name(f".{folder.name}.old")
+        old = _old(folder)
         remove(old)
         folder.rename(old)
         try:
@@ -137,7 +149,7 @@ def swap_in(new: Path, folder: Path) -> None:
 def building(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder`` that takes its place when the block ends well, and is gone when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    staging = temporary_name(folder)
     staging.mkdir()
     try:
         yield staging
@@ -148,12 +160,15 @@ def building(folder: Path) -> Iterator[Path]:
 
 def recover(folder: Path) -> None:
     """Undo what a kill inside ``swap_in`` may have left, and remove what was never finished beside ``folder``."""
-    old = folder.with_name(f".{folder.name}.old")
+    old = _old(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if left.is_dir() or left.is_symlink():  # a file is a lock
-            remove(left)
+    for left in [old, *left_over(folder)]:
+        remove(left)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.zhsenti-old")
 
 
 @contextmanager

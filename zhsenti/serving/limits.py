@@ -66,7 +66,9 @@ class Limits:
         body = b""
         try:
             self._check_sender(scope)
-            if has_body:
+            if has_body and (scope["method"], scope["path"]) != ("POST", PREDICT):
+                send = _closing(send)  # nobody asked for a body here: it is not read, whoever sends it
+            elif has_body:
                 body = await self._read(scope, receive)
         except _Gone:
             exchange(scope).status = 499  # for the log: nobody is there to be told
@@ -151,6 +153,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return receive_again
+
+
+def _closing(send: Send) -> Send:
+    """``send`` that has the connection closed after the answer."""
+
+    async def send_and_close(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+        await send(message)
+
+    return send_and_close
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: ServiceError, *, unread: bool) -> None:

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError("进程数说法不一", expected=f"--num_processes {started}", found=str(config.num_processes))
     if config.num_processes > 1 and started == 1:
         words = sys.argv[1:] if argv is None else argv
-        return launch(config.num_processes, ["-m", "zhsenti", "train", *words], config.folder)
+        return launch(config.num_processes, ["-P", "-m", "zhsenti", "train", *words], config.folder)
     from zhsenti.training.run import train
 
     train(config, sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from zhsenti.training.checkpoints import DISCARDED, UNFINISHED, checkpoints, pru
 def sweep(output_dir: Path) -> list[str]:
     """Recover the adapter of a killed run, and remove what is unfinished; Chinese lines on it."""
     recover(output_dir / ADAPTER)
-    left = [p for prefix in (UNFINISHED, DISCARDED) for p in output_dir.glob(f"{prefix}*")]
+    ours = re.compile(rf"({re.escape(UNFINISHED)}|{re.escape(DISCARDED)})checkpoint-\d+")
+    left = [path for path in output_dir.iterdir() if ours.fullmatch(path.name)] if output_dir.is_dir() else []
     for path in left:
         shutil.rmtree(path, ignore_errors=True)
     names = "、".join(p.name.removeprefix(UNFINISHED) for p in left if p.name.startswith(UNFINISHED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -12,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from tests.models.hostile.folders import Payload, configure
 from zhsenti import SentimentPredictor
 from zhsenti.core.errors import ModelError, exit_on_error
+from zhsenti.core.hashing import file_sha256
 from zhsenti.methods import METHODS, get_method
 from zhsenti.methods.prompt import PromptEncoder
 from zhsenti.models.adapter_check import CONFIG
 from zhsenti.models.backbone import Tokenizer
+from zhsenti.models.base_folder import fingerprint
 from zhsenti.models.precision import pick_precision
 from zhsenti.models.sources import resolve_model
 from zhsenti.task import SentimentTask
@@ -150,3 +153,19 @@ def test_slots_and_control_tokens_in_a_review_or_an_aspect_are_plain_text(tiny_m
     ):
         plain = [tokenizer.encode(part, split_special_tokens=True) for part in (aspect, "的评论：", text)]
         assert encode(text, aspect=aspect).ids == [*plain[0], *plain[1], *plain[2], *control]
+
+
+@pytest.mark.hostile
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")
+def test_a_links_target_is_no_hash_outside_the_hubs_cache(tiny_model, tmp_path, monkeypatch):
+    """A folder from elsewhere could call other weights by the hash of the real ones."""
+    real = file_sha256(tiny_model / "model.safetensors")
+    blobs = tmp_path / "models--a--b" / "blobs"
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "1"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (blobs / real).write_bytes(b"other weights")
+    (snapshot / "model.safetensors").symlink_to(blobs / real)
+    assert fingerprint(snapshot) != fingerprint(tiny_model)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert fingerprint(snapshot) == fingerprint(tiny_model), "the cache's own names are taken"

@@ -132,8 +132,8 @@ def test_a_full_disk_while_excel_is_written(tmp_path, monkeypatch):
 def test_what_a_kill_left_of_the_last_step_is_removed(tmp_path):
     path, output = tmp_path / "a.csv", tmp_path / "o.csv"
     path.write_text("text\n很好\n", encoding="utf-8")
-    (tmp_path / ".o.csv.0123abcd").write_text("half", encoding="utf-8")
-    (tmp_path / ".o.csv.0123abcd.x_y8z7w6").mkdir()
+    (tmp_path / ".o.csv.zhsenti-0123abcd").write_text("half", encoding="utf-8")
+    (tmp_path / ".o.csv.zhsenti-0123abcd-parts").mkdir()
     (tmp_path / ".o.csv.mine").write_text("not ours", encoding="utf-8")
     score(path, output)
     assert sorted(one.name for one in tmp_path.iterdir()) == [".o.csv.mine", "a.csv", "o.csv"]

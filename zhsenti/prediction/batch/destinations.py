@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import glob
-import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from zhsenti.core.errors import ConfigError
-from zhsenti.core.files import remove
+from zhsenti.core.files import left_over, remove, temporary_name
 from zhsenti.core.paths import user_path
 from zhsenti.data.sniff import is_folder
 from zhsenti.prediction.batch.outputs import ENDINGS
@@ -72,8 +69,9 @@ def _place(path: Path, files: list[Path], flag: str) -> Path:
             raise ConfigError(f"{flag} {path} {why}", todo="换一个文件名。")
         if len(files) > 1 and any(path.parent.samefile(file.parent) for file in files):
             raise ConfigError(f"{flag} {path} 在输入的文件夹里", todo="写到别处，免得下次把结果当输入。")
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
-            pass  # asking for permission is not enough
+        probe = temporary_name(path)  # asking for permission is not enough
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         found = error.strerror or str(error)
         raise ConfigError(f"不能写入 {flag} {path}", found=found, todo="换一个位置或名字。") from error
@@ -82,6 +80,5 @@ def _place(path: Path, files: list[Path], flag: str) -> Path:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what writers of ``path`` left beside it when they were killed; to be called while nobody writes it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if re.fullmatch(r"(\.\w{8}){1,2}", left.name.removeprefix(f".{path.name}")):
-            remove(left)
+    for left in left_over(path):
+        remove(left)

@@ -7,8 +7,8 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
-import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -192,12 +192,11 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
     import xlsxwriter
     from xlsxwriter.exceptions import XlsxWriterException
 
-    parts = tempfile.TemporaryDirectory(
-        prefix=f"{path.name}.", dir=path.parent
-    )  # a name that ``remove_unfinished`` knows
+    parts = path.with_name(f"{path.name}-parts")  # a name that ``left_over`` knows
+    parts.mkdir()
     options = {
         "constant_memory": True,  # rows go to a temporary file
-        "tmpdir": parts.name,
+        "tmpdir": str(parts),
         "use_zip64": True,
         "strings_to_formulas": False,
         "strings_to_urls": False,
@@ -220,15 +219,16 @@ def _excel(path: Path, original: Sequence[str], added: Sequence[str], changed: C
                 sheet.write_string(row, column, text[:EXCEL_CHARACTERS])
         row += 1
 
-    with parts:
+    try:
+        put([*original, *added])
+        yield lambda names, cells, results: put([*cells, *results])
+    finally:
         try:
-            put([*original, *added])
-            yield lambda names, cells, results: put([*cells, *results])
+            book.close()
+        except XlsxWriterException as error:
+            raise _as_os_error(error, path) from None
         finally:
-            try:
-                book.close()
-            except XlsxWriterException as error:
-                raise _as_os_error(error, path) from None
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def _as_os_error(error: Exception, path: Path) -> OSError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,27 @@ class Shard:
         return self.start + self.rows
 
 
+def _name(file: int, start: int, rows: int) -> str:
+    return f"{file:05}-{start:012}-{rows}.parquet"
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name is a shard, or one that was not finished."""
+    return re.fullmatch(r"\d{5,}-\d{12,}-\d+\.parquet(\.[0-9a-f]{8})?", name) is not None
+
+
+def shard_of(line: Mapping[str, object]) -> Shard | None:
+    """The shard that a line of a manifest names; None where it names none."""
+    numbers = [line.get(key) for key in ("file", "start", "rows")]
+    name, digest = line.get("name"), line.get("sha256")
+    if not (isinstance(name, str) and isinstance(digest, str)):
+        return None
+    file, start, rows = (number if type(number) is int and number >= 0 else -1 for number in numbers)
+    if min(file, start) < 0 or rows < 1 or name != _name(file, start, rows):
+        return None
+    return Shard(file, start, rows, name, digest)
+
+
 def write_shard(folder: Path, labels: int, file: int, start: int, results: Sequence[Result]) -> Shard:
     """Write the results of consecutive whole windows as one file, which appears whole.
 
@@ -67,7 +89,7 @@ def write_shard(folder: Path, labels: int, file: int, start: int, results: Seque
         "truncated": pyarrow.array([r.truncated for r in results], pyarrow.bool_()),
         "error": pyarrow.array([r.error and readable(r.error) for r in results], pyarrow.string()),
     }
-    name = f"{file:05}-{start:012}-{len(results)}.parquet"
+    name = _name(file, start, len(results))
     temporary = folder / f"{name}.{uuid.uuid4().hex[:8]}"
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from zhsenti.core.files import hold
 from zhsenti.core.hashing import file_sha256
 from zhsenti.core.journal import Journal
 from zhsenti.prediction.batch.plan import Job, Json
-from zhsenti.prediction.batch.shard_files import Shard, read_shard, write_shard
+from zhsenti.prediction.batch.shard_files import Shard, is_shard_name, read_shard, shard_of, write_shard
 from zhsenti.prediction.batch.windows import BatchPredictor, Progress, Result, Window, score_window
 
 MANIFEST, LOCK = "manifest.jsonl", ".lock"
@@ -80,7 +81,10 @@ class Shards:
     def remove(self) -> None:
         """Remove the folder, the manifest first: what is left of a folder without one is rubbish to the next run."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _empty(self.folder)
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # something of somebody else's is in it: it stays
+            self.folder.rmdir()
 
 
 class InputResults:
@@ -124,6 +128,7 @@ def open_shards(job: Job, output: Path) -> Iterator[Shards]:
         OSError: An input cannot be read, or the folder not written.
     """
     folder = output.with_name(f".{output.name}.parts")
+    _own(folder)
     with hold(folder / LOCK, "预测", output, "--output"):
         identity = job.identity()
         lines = Journal(folder / MANIFEST, ascii=True).read()
@@ -153,14 +158,14 @@ def _refuse_another(there: Json, wanted: Json, folder: Path) -> None:
 
 
 def _whole(folder: Path, lines: Iterable[Json]) -> list[Shard]:
-    """The manifest's shards that are there as they were written; one that overlaps another does not count."""
+    """The manifest's shards that are there as they were written; one that overlaps another does not count.
+
+    A hash shows damage, not who wrote a file: that nobody else could is what ``_own`` looks at.
+    """
     there: dict[tuple[int, int], Shard] = {}
     for line in lines:
-        name = line.get("name")
-        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
-            continue
-        if file_sha256(folder / name) == line.get("sha256"):
-            shard = Shard(line["file"], line["start"], line["rows"], name, line["sha256"])
+        shard = shard_of(line)
+        if shard and (folder / shard.name).is_file() and file_sha256(folder / shard.name) == shard.sha256:
             there[shard.place] = shard
     kept: list[Shard] = []
     for _, shard in sorted(there.items()):
@@ -169,9 +174,35 @@ def _whole(folder: Path, lines: Iterable[Json]) -> list[Shard]:
     return kept
 
 
+def _own(folder: Path) -> None:
+    """Make the work folder for this user alone; one that is there must be this user's, or its shards are anybody's.
+
+    Raises:
+        ConfigError: It is a link, no folder, another user's, or others may write to it.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        found = "符号链接" if stat.S_ISLNK(about.st_mode) else "文件"
+    elif hasattr(os, "geteuid") and about.st_uid != os.geteuid():
+        found = "别的用户的文件夹"
+    elif os.name == "posix" and about.st_mode & 0o022:
+        found = "别的用户也能写的文件夹"
+    else:
+        return
+    raise ConfigError(
+        f"不能用工作文件夹 {folder}：里面的结果不一定是自己算的",
+        expected="自己的、只有自己能写的文件夹，或没有",
+        found=found,
+        todo="确认不是自己要的就删掉它，或换一个 --output。",
+    )
+
+
 def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.name != LOCK:
+    """Remove what this module has written into the folder, but for the lock."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name == MANIFEST or is_shard_name(path.name):
             path.unlink()
 
 
