@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 
 import pytest
 
+from tests import forked
 from tests.paths import ROOT
 
 CLOSING = {
@@ -33,10 +32,9 @@ MORE = {
 @pytest.mark.parametrize("name", CLOSING)
 def test_benchmark(name, tiny_model, review_csv, tmp_path):
     out = tmp_path / f"{name}.json"
-    command = [sys.executable, f"benchmarks/{name}.py", "--model", str(tiny_model), "--dataset", str(review_csv),
-               "--limit", str(LIMIT[name]), "--json", str(out), *MORE.get(name, ())]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ZHSENTI_CACHE": str(tmp_path)},
-                          capture_output=True, text=True)  # fmt: skip
+    words = [f"benchmarks/{name}.py", "--model", str(tiny_model), "--dataset", str(review_csv),
+             "--limit", str(LIMIT[name]), "--json", str(out), *MORE.get(name, ())]  # fmt: skip
+    done = forked.run(words, cwd=ROOT, env={**os.environ, "ZHSENTI_CACHE": str(tmp_path)})
     assert done.returncode == 0, done.stderr[-3000:]
     values = dict(line.split(": ") for line in done.stdout.splitlines() if line.count(": ") == 1)
     written = json.loads(out.read_text(encoding="utf-8"))
@@ -56,8 +54,7 @@ GPU_SECTIONS = ("correctness", "training", "qlora", "scoring", "kernels", "memor
 
 def gpu_benchmark(folder, *flags):
     """benchmarks/gpu.py with tiny shapes: its result, and the JSON of every section."""
-    command = [sys.executable, "benchmarks/gpu.py", "--smoke", "--json", str(folder), *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = forked.run(["benchmarks/gpu.py", "--smoke", "--json", str(folder), *flags], cwd=ROOT, env=os.environ)
     return done, {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
 
 
