@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from zhsenti.core.errors import ConfigError
+from zhsenti.core.printable import printable
 from zhsenti.core.yaml_files import read_yaml
 
 DEFAULT_TEMPLATE = "评论：{text}\n情感倾向："
@@ -101,6 +102,9 @@ class SentimentTask:
             faults.append(f"labels 至少要两个，现在是 {list(self.labels)}")
         if len(set(self.labels)) < len(self.labels):
             faults.append(f"labels 有重复：{list(self.labels)}")
+        strange = [text for text in (*self.labels, *self.words) if printable(text) != text or set(text) & set("\n\t")]
+        if strange:
+            faults.append(f"labels 和 words 里不能有控制字符：{strange}")
         if len(self.words) != len(self.labels):
             faults.append(f"words 要与 labels 一一对应：{len(self.words)} 个词，{len(self.labels)} 个标签")
         if len(set(self.words)) < len(self.words) or not all(word.strip() for word in self.words):

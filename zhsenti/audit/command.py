@@ -20,7 +20,7 @@ from zhsenti.audit.findings import Audit, write_findings
 from zhsenti.audit.run import audit
 from zhsenti.audit.tokenizer import find_tokenizer
 from zhsenti.audit.view import audit_view, show
-from zhsenti.core.console import Progress
+from zhsenti.core.console import Progress, tell
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable, write_json, write_text
 from zhsenti.core.flags import parse, typed
@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(_summary(result, folder), ensure_ascii=False))
     else:
         show(result)
-        print(f"每一处发现：{folder / FINDINGS}\n报告：{folder / PAGE}\n全部数据：{folder / RESULT}")
-        print(f"下一步：{next_step(config, result)}")
+        tell(f"每一处发现：{folder / FINDINGS}\n报告：{folder / PAGE}\n全部数据：{folder / RESULT}")
+        tell(f"下一步：{next_step(config, result)}")
     return 0
 
 

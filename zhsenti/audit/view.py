@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from zhsenti.audit.findings import Audit, Finding, masked, shown
-from zhsenti.core.console import plain_console
+from zhsenti.core.console import plain_console, tell
 
 SHOWN = 15  # findings of a kind on the page; all of them are in findings.csv
 _ABOUT_TEXT = 160
@@ -74,14 +74,14 @@ def show(audit: Audit) -> None:
             table.add_row(titles[kind], f"{n}")
         console.print(table)
     for place, warning in enumerate(audit.warnings, start=1):
-        print(f"{place}. {warning}")
+        tell(f"{place}. {warning}")
     if not audit.warnings:
-        print("没有发现问题。")
+        tell("没有发现问题。")
     for split in audit.splits:
         if split.note:
-            print(f"说明：{split.name} {split.note}")
+            tell(f"说明：{split.name} {split.note}")
     for note in audit.notes:
-        print(f"说明：{note}")
+        tell(f"说明：{note}")
 
 
 def _splits_table(audit: Audit) -> Table:

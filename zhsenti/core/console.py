@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from threading import RLock
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from zhsenti.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +40,7 @@ def say(line: str, *, indent: int = 0) -> None:
     """
     if sys.stderr is None:  # a program without a console; print() would take standard output for it
         return
-    text = "  " * indent + line
+    text = printable("  " * indent + line)
     with suppress(OSError, ValueError):
         if _drawing:
             _drawing[-1].print(text, soft_wrap=True)
@@ -46,11 +48,20 @@ def say(line: str, *, indent: int = 0) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
+def tell(text: str) -> None:
+    """Lines of a result for the user, on standard output."""
+    print(printable(text), flush=True)
+
+
 def plain_console(*, stderr: bool = False) -> Console:
-    """Where tables and coloured text are printed: nothing in a text is markup or the name of an emoji."""
+    """Where tables and coloured text are printed: nothing in a text is markup, the name of an emoji or a command."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def duration(seconds: float) -> str:
@@ -285,7 +296,7 @@ def _columns(*, wide: bool) -> list[ProgressColumn]:
             self.words = words
 
         def render(self, task: Task) -> Text:
-            return Text(self.words(task.fields["bar"]), no_wrap=True, overflow="ellipsis")
+            return Text(printable(self.words(task.fields["bar"])), no_wrap=True, overflow="ellipsis")
 
     class Drawn(ProgressColumn):
         def render(self, task: Task) -> ProgressBar:

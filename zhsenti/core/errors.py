@@ -15,6 +15,8 @@ import io
 import sys
 from collections.abc import Callable
 
+from zhsenti.core.printable import printable
+
 
 class ZhsentiError(Exception):
     """A user's mistake: what is wrong, what was expected, what was found, what to do next (all in Chinese)."""
@@ -70,7 +72,7 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
     try:
         return main(argv) or 0
     except ZhsentiError as error:
-        print(f"错误：{error}", file=sys.stderr)
+        print(printable(f"错误：{error}"), file=sys.stderr)
         return error.exit_code
     except Interrupted as stop:
         return stop.exit_code
@@ -84,7 +86,8 @@ def exit_on_error(main: Callable[[list[str] | None], int | None], argv: list[str
         if error.errno not in _DISK:
             raise
         where = f"：{error.filename}" if error.filename else ""
-        print(f"错误：读写不了文件{where}\n  实际：{error.strerror}\n  怎么办：{_DISK[error.errno]}", file=sys.stderr)
+        text = f"错误：读写不了文件{where}\n  实际：{error.strerror}\n  怎么办：{_DISK[error.errno]}"
+        print(printable(text), file=sys.stderr)
         return 2
 
 

@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from zhsenti.artifact import WEIGHTS, Artifact, Manifest, open_artifact
-from zhsenti.core.console import say
+from zhsenti.core.console import say, tell
 from zhsenti.core.errors import ConfigError
 from zhsenti.core.files import check_writable
 from zhsenti.core.flags import parse, program, split_names, typed
@@ -64,8 +64,8 @@ def main(argv: list[str] | None = None, defaults: Mapping[str, Any] | None = Non
         from zhsenti.evaluation.report.write import write_report
 
         written += write_report(run, sections)
-    print(f"结果：{run.folder}（{'、'.join(written)}）")
-    print(f"下一步：{_next_step(config)}")
+    tell(f"结果：{run.folder}（{'、'.join(written)}）")
+    tell(f"下一步：{_next_step(config)}")
     return 0
 
 

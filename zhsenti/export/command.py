@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.core.console import Progress, say
+from zhsenti.core.console import Progress, say, tell
 from zhsenti.core.flags import parse
 from zhsenti.core.paths import user_path
 from zhsenti.data.text import readable
@@ -191,12 +191,12 @@ def _print_summary(form: Format, output: Path, parity: dict[str, Any]) -> None:
     from zhsenti.export.parity import Parity, describe
 
     known = Parity.__dataclass_fields__
-    print(f"已导出到 {output}")
-    print(f"  核对（{parity['runtime']}，从磁盘重新读入）：{describe(Parity(**{k: parity[k] for k in known}))}")
+    tell(f"已导出到 {output}")
+    tell(f"  核对（{parity['runtime']}，从磁盘重新读入）：{describe(Parity(**{k: parity[k] for k in known}))}")
     if whole := parity.get("whole_text_prompts"):
-        print(
+        tell(
             f"  若把提示作为一整段文字发去：{whole['n']} 条（不含要截断的）中 "
             f"{whole['other_tokens']} 条的切词与 zhsenti 不同，标签相同的 {whole['agreement']:.2%}"
         )
-    print("  逐步说明：源码里的 docs/export.md")
-    print(f"下一步：{form.usage.format(folder=output)}")
+    tell("  逐步说明：源码里的 docs/export.md")
+    tell(f"下一步：{form.usage.format(folder=output)}")

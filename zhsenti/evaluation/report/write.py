@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from zhsenti.core.console import say
+from zhsenti.core.console import say, tell
 from zhsenti.core.files import write_text
 from zhsenti.core.templates import environment
 from zhsenti.evaluation.report.card import store_card, write_card
@@ -35,9 +35,9 @@ def write_report(run: Run, sections: Sequence[AnySection]) -> list[str]:
     write_card(run.folder / CARD_COPY, run, sections, judged)
     if not run.config.quick and run.data.same and len(run.true) == len(run.data.whole.test):
         say(store_card(run.folder / CARD_COPY, run.artifact), indent=1)
-    print(f"\n{judged.headline}")
+    tell(f"\n{judged.headline}")
     for sentence in judged.weak:
-        print(f"  · {sentence}")
+        tell(f"  · {sentence}")
     return [*tables, CARD_COPY, f"{PLOTS}/", REPORT]
 
 
