@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -205,8 +206,9 @@ COLUMNS = ["--text_column", "评论", "--label_column=标签"]
         (["one.csv", "--model_path", "lora"], "zhsenti evaluate --model_path lora --dataset one.csv"),
     ],
 )
-def test_the_last_line_says_what_to_type_next(tmp_path, monkeypatch, capsys, words, following):
+def test_the_last_line_says_what_to_type_next(tmp_path, tiny_model, monkeypatch, capsys, words, following):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model, tmp_path / "my base")
     for name in ("data/train.csv", "data/test.csv", "one.csv", "two.csv"):
         write(tmp_path / name)
     write(tmp_path / "named.csv", header=("评论", "标签"))

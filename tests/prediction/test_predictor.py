@@ -89,7 +89,7 @@ def test_a_four_bit_base_is_not_merged(adapter, tmp_path):
 
 def test_zero_shot_is_the_same_code_without_adapter(adapter, tiny_model):
     predictor = SentimentPredictor.from_folder(adapter)
-    bare = SentimentPredictor.from_base(str(tiny_model), precision="fp32").log_probs(TEXTS)
+    bare = SentimentPredictor.from_base(str(tiny_model), predictor.task, precision="fp32").log_probs(TEXTS)
     np.testing.assert_allclose(predictor.zero_shot().log_probs(TEXTS), bare, atol=1e-5)
     before = predictor.log_probs(TEXTS)
     assert not np.allclose(before, bare, atol=1e-4)
