@@ -100,3 +100,21 @@ def test_gpu_sections_end_in_time_and_say_what_was_left_out(tmp_path):
     for name in GPU_SECTIONS:
         assert f"跳过：整节 {name}" in done.stdout
         assert written[name]["skipped"] == [f"整节 {name}"]
+
+
+def test_a_gpu_section_that_fails_writes_its_error_and_the_next_one_runs(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks')\n"
+        "import gpu, gpu_sections.qlora\n"
+        "gpu_sections.qlora.qlora = lambda device, options: options.figures.update(half=1.0) or 1 / 0\n"
+        f"sys.exit(gpu.main(['--smoke', '--sections', 'scoring,qlora', '--json', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "gpu_sections_passed: 1"
+    broken, fine = (
+        json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("qlora", "scoring")
+    )
+    assert (broken["status"], broken["figures"]) == ("failed", {"half": 1.0})
+    assert "ZeroDivisionError" in broken["error"]
+    assert fine["status"] == "passed"

@@ -64,7 +64,7 @@ def _tiny_cards(device: torch.device, options: Options) -> Iterator[tuple[str, f
     assert roomy is not None
     context = _context(device)
     yield "1.5b", (roomy.memory * 1.001 + context) / 1e9, None, 1
-    yield "1.5b", (least.memory * 1.001 + context) / 1e9, True, 1
+    yield "1.5b", (least.memory * 1.00001 + context) / 1e9, True, 1
     yield "7b", (least.memory * 0.5 + context) / 1e9, None, 1
 
 
