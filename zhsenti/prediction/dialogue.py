@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from zhsenti.core.console import say
-from zhsenti.core.errors import ZhsentiError
+from zhsenti.core.errors import DeviceLostError, ZhsentiError
 from zhsenti.core.paths import cache_root
 
 LINES_KEPT = 1000  # of the history
@@ -17,6 +17,9 @@ def dialogue(answer: Callable[[str], None]) -> None:
 
     Args:
         answer: Prints the result of a text. What it raises as ZhsentiError is said; the dialogue goes on.
+
+    Raises:
+        DeviceLostError: ``answer`` did.
     """
     asking = sys.stdin.isatty()
     if asking:
@@ -33,6 +36,8 @@ def dialogue(answer: Callable[[str], None]) -> None:
             continue
         try:
             answer(line)
+        except DeviceLostError:  # no line after this one could be answered
+            raise
         except ZhsentiError as error:
             say(f"错误：{error}")
     if asking:
