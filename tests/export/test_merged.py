@@ -11,6 +11,7 @@ import pytest
 from tests.export.exporting import description, reference, run
 from tests.tiny_models import make_adapter
 from zhsenti.export.network import pad, save_tokenizer
+from zhsenti.methods import get_method
 from zhsenti.models.backbone import Tokenizer
 
 
@@ -49,6 +50,26 @@ def test_several_texts_through_a_plain_pipeline(exported, adapters, short):
     results = classify(prompts(description(folder), short), batch_size=8)
     found = [[{one["label"]: one["score"] for one in row}[label] for label in ("负面", "正面")] for row in results]
     np.testing.assert_allclose(found, np.exp(reference(adapters["classifier_head"], short)), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["label_scoring", "classifier_head"])
+def test_the_merge_is_made_on_the_cpu_whatever_the_machine_s_device_is(method, adapters, tiny_model, monkeypatch):
+    import peft.utils.save_and_load
+    import torch
+
+    from zhsenti.artifact import open_artifact
+    from zhsenti.export.network import merge
+    from zhsenti.models import backbone, scoring_model
+
+    # A device that holds no numbers: what went through it could not come back.
+    for module in (backbone, scoring_model):
+        monkeypatch.setattr(module, "pick_device", lambda: torch.device("meta"))
+    for module in (peft.peft_model, peft.utils.save_and_load):
+        monkeypatch.setattr(module, "infer_device", lambda: "meta")
+    artifact = open_artifact(adapters[method])
+    made = get_method(method)(artifact.manifest.task, Tokenizer(tiny_model))
+    network = merge(made, tiny_model, artifact.adapter)
+    assert {(p.device.type, p.dtype) for p in network.parameters()} == {("cpu", torch.float32)}
 
 
 @pytest.mark.parametrize("pad_token", ["<|endoftext|>", None])

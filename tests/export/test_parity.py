@@ -127,3 +127,20 @@ def test_rows_are_scored_in_batches_and_come_back_in_their_order(lengths):
     assert done == [len(batch) for batch in batches]
     assert sum(done) == len(rows)
     assert all(len(batch) == 1 or sum(map(len, batch)) <= 1024 for batch in batches)
+
+
+def test_parity_goes_on_in_smaller_passes(capsys):
+    held = []
+
+    def score(rows):
+        if sum(map(len, rows)) > 300:
+            raise RuntimeError("CUDA out of memory.")
+        held.append(len(rows))
+        return np.array([[len(ids), ids[0]] for ids in rows], dtype=np.float32)
+
+    rows, done = [[number] * 50 for number in range(60)], []
+    found = score_rows(Reloaded("fake", score), rows, 2, done.append)
+    np.testing.assert_array_equal(found, [[50, number] for number in range(60)])
+    assert sum(done) == sum(held) == 60
+    assert max(held) == 5  # 256 tokens
+    assert capsys.readouterr().err.count("内存不足") == 1

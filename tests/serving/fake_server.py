@@ -6,6 +6,7 @@ import json
 import sys
 
 from tests.serving.running import SlowPredictor, make_service
+from zhsenti.core.errors import exit_on_error
 from zhsenti.serving import server
 from zhsenti.serving.command import bind, make_gate
 from zhsenti.serving.config import ServeConfig
@@ -18,4 +19,4 @@ if __name__ == "__main__":
     service = make_service({"demo": predictor}, make_gate(config, None), 64, **{"batch_wait_ms": 1.0, **options})
     with bind(config.host, config.port) as listener:
         print(listener.getsockname()[1], flush=True)
-        sys.exit(server.run(service, config, listener))
+        sys.exit(exit_on_error(lambda _: server.run(service, config, listener)))

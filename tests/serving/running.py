@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,47 @@ import uvicorn
 from tests.fakes import KeywordPredictor
 from tests.paths import ENV, ROOT
 from tests.waiting import until
+from zhsenti.core.errors import MemoryShortError
 from zhsenti.serving.app import Service, create_app
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.limits import Gate
 
+FAILURES = {  # a word of a text -> what the predictor raises
+    "爆炸": RuntimeError("坏在秘密的评论里"),
+    "放不下": MemoryShortError("内存不足：一条 256 token 的文本也放不下"),
+    "显卡掉了": RuntimeError("CUDA error: an illegal memory access was encountered"),
+    "线程退出": SystemExit("坏在秘密的评论里"),
+}
+
 
 class SlowPredictor(KeywordPredictor):
-    """Takes ``seconds`` a call, or waits for ``gate``; ``seen`` holds every call's texts; fails on the word 爆炸."""
+    """Takes ``seconds`` a call, or waits for ``gate``; ``seen`` holds every call's texts; fails on words of FAILURES.
+
+    A call must find nothing alive of one that failed: ``failed`` holds weak references to what those had made.
+    """
 
     def __init__(self, seconds: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seconds, self.seen = seconds, []
+        self.failed: list[weakref.ref] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def predict_batch(self, texts, aspects=None):
+        assert not any(ref() for ref in self.failed), "a batch that failed holds its memory"
         self.seen.append(list(texts))
         self.gate.wait(10)
         time.sleep(self.seconds)
-        if any("爆炸" in text for text in texts):
-            raise RuntimeError(f"坏在 {texts}")
+        for word, error in FAILURES.items():
+            if any(word in text for text in texts):
+                tensors = _Tensors()
+                self.failed.append(weakref.ref(tensors))
+                raise type(error)(*error.args)
         return super().predict_batch(texts, aspects)
+
+
+class _Tensors:
+    """What a pass holds."""
 
 
 def make_service(models=None, gate: Gate | None = None, batch_tokens: int = 4096, **settings: Any) -> Service:

@@ -175,6 +175,29 @@ def test_the_command_serves_several_adapters(adapters, tmp_path):
         process.wait()
 
 
+def test_smaller_passes_are_a_line_of_the_log(adapters, monkeypatch, capsys, caplog):
+    """Standard error holds JSON lines alone once the service runs."""
+    import torch
+
+    from zhsenti.methods.base import Scorer
+
+    service = load_service(ServeConfig(model_path=[str(adapters[0])]), Gate(None, None, 1 << 20))
+    capsys.readouterr()
+    forward = Scorer.forward
+
+    def limited(scorer, trie, *args, **kwargs):
+        if len(trie.reads) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(scorer, trie, *args, **kwargs)
+
+    monkeypatch.setattr(Scorer, "forward", limited)
+    (predictor,) = service.batcher.predictors.values()
+    assert len(predictor.predict_batch(["房间很好"] * 40)) == 40
+    (record,) = (one for one in caplog.records if one.getMessage() == "smaller_passes")
+    assert "内存不足" in record.fields["message"]
+    assert not capsys.readouterr().err
+
+
 def test_a_model_that_fails_its_warm_up_ends_the_server(monkeypatch):
     def fail():
         raise RuntimeError("no kernel image")

@@ -207,3 +207,71 @@ def test_a_cost_is_an_upper_bound_for_reviews_and_counts_the_reading_of_long_tex
     assert costs(task, ["好" * 1_000_000]) == [task.max_length + 1_000_000 // 256]
     about = SentimentTask(template="评论：{text}\n对{aspect}的情感倾向：")
     assert costs(about, ["好"], ["服务"]) == [3 + len(about.template)]
+
+
+# ── a model that fails for good ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_text_without_room_is_told_so_and_costs_its_own_request_only(start):
+    running = start()
+    predictor = hold(running)
+
+    async def go():
+        async with running.client() as client:
+            jobs = [await busy(client, predictor)]
+            for n, body in enumerate(
+                ({"text": "很好"}, {"text": "放不下"}, {"text": "放不下，也要解释", "explain": True})
+            ):
+                jobs.append(asyncio.create_task(post(client, **body)))
+                await asyncio.to_thread(until, lambda n=n: running.service.batcher.waiting == n + 2)
+            predictor.gate.set()
+            return await asyncio.gather(*jobs), await client.get("/readyz")
+
+    answers, ready = asyncio.run(go())
+    assert [answer.status_code for answer in (*answers, ready)] == [200, 200, 503, 503, 200]
+    for answer in answers[2:]:
+        assert error_of(answer)["code"] == "out_of_memory"
+        assert "内存不足" in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize("word", ["显卡掉了", "线程退出"])
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_worker_that_dies_answers_all_who_wait_and_is_not_ready(start, word, explain, caplog):
+    running = start(batch_tokens=1)
+    predictor = hold(running)
+
+    async def go():
+        async with running.client() as client:
+            jobs = [await busy(client, predictor)]
+            for n, text in enumerate((f"{word}，秘密", "等着")):
+                jobs.append(asyncio.create_task(post(client, text=text, explain=explain)))
+                await asyncio.to_thread(until, lambda n=n: running.service.batcher.waiting == n + 2)
+            predictor.gate.set()
+            answers = await asyncio.wait_for(asyncio.gather(*jobs), 10)
+            await asyncio.to_thread(until, lambda: running.service.batcher.failure)
+            return answers, await post(client, text="后来的"), await client.get("/readyz")
+
+    (first, *answers), late, ready = asyncio.run(go())
+    assert first.status_code == 200
+    for answer in (*answers, late, ready):
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "model_stopped")
+    failure = running.service.batcher.failure
+    assert ("显卡出错" in str(failure)) is (word == "显卡掉了")
+    assert ("illegal memory access" in str(failure)) is (word == "显卡掉了")
+    assert "秘密" not in f"{failure}{caplog.text}"
+    assert [record.getMessage() for record in caplog.records].count("worker_died") == 1
+    assert not running.service.batcher._worker.is_alive()
+
+
+def test_a_fault_of_the_line_itself_is_seen_too(start, monkeypatch):
+    running = start()
+    monkeypatch.setattr(running.service.batcher, "_deliver", lambda *_: 1 / 0)
+
+    async def go():
+        async with running.client() as client:
+            return await asyncio.wait_for(post(client, text="很好"), 10)
+
+    answer = asyncio.run(go())
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "model_stopped")
+    until(lambda: running.service.batcher.failure)
+    assert "ZeroDivisionError" in str(running.service.batcher.failure)

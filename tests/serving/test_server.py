@@ -11,6 +11,7 @@ import threading
 import time
 
 import httpx
+import pytest
 
 from tests.serving.running import error_of
 from tests.waiting import until
@@ -170,3 +171,28 @@ def test_the_log_is_json_without_a_word_of_a_review(server):
 def _ignore(function, *args) -> None:
     with contextlib.suppress(httpx.HTTPError):
         function(*args)
+
+
+@pytest.mark.parametrize(("text", "said"), [("显卡掉了", "illegal memory access"), ("线程退出", "SystemExit")])
+def test_a_worker_that_dies_ends_the_process_which_says_why(server, text, said):
+    running = server(seconds=0.3)
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda text=one: statuses.append(post(running, text).status_code))
+        for one in (TEXT, text, TEXT, TEXT)
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 503}
+    assert 503 in statuses
+    assert running.process.wait(15) == 2
+    records = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
+    assert [one["event"] for one in records].count("worker_died") == 1
+    last = running.log.splitlines()[len(records) :]
+    assert last[0].startswith("错误：")
+    assert said in running.log
+    assert any("怎么办" in line for line in last)
+    assert "Traceback" not in running.log

@@ -10,19 +10,8 @@ import torch
 from tests.training.doomed import events
 from zhsenti.core.errors import TrainingError
 from zhsenti.training.checkpoints import MARK, checkpoints
-from zhsenti.training.failures import is_out_of_memory
 from zhsenti.training.loop import SentimentTrainer
 from zhsenti.training.run import train
-
-
-def test_torch_s_own_out_of_memory_is_known():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60)
-    assert is_out_of_memory(caught.value)
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
-    assert is_out_of_memory(MemoryError())
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def short_of_memory(monkeypatch, allowed: int, *, checkpointing: bool = False) -> None:

@@ -4,6 +4,8 @@ ZhsentiError                 exit code 2, one message in Chinese
 ├── ConfigError              a flag or a YAML key
 ├── DataError                a file, a column, a label, a text
 ├── ModelError               a base model: its source, its parts, its shape
+│   ├── MemoryShortError     there is too little memory to load it, or to score a text with it
+│   └── DeviceLostError      its GPU computes nothing more for this process
 ├── ArtifactError            a saved adapter folder or checkpoint
 └── TrainingError            a run that cannot start or go on
 """
@@ -38,6 +40,14 @@ class DataError(ZhsentiError):
 
 
 class ModelError(ZhsentiError):
+    pass
+
+
+class MemoryShortError(ModelError):
+    pass
+
+
+class DeviceLostError(ModelError):
     pass
 
 

@@ -125,10 +125,13 @@ class _Job:
 
         Raises:
             ArtifactError: They disagree.
+            ModelError: There is too little memory to look.
         """
         from zhsenti.export import parity
+        from zhsenti.models.failures import naming_load_failures
 
-        reloaded = self.form.load(self.method, self.staging)
+        with naming_load_failures("关掉别的占内存、显存的程序，或在内存大的机器上导出。"):
+            reloaded = self.form.load(self.method, self.staging)
         items = [
             self.method.encode(text, aspect=aspect)
             for text, aspect in zip(rows.texts, rows.aspects or [None] * len(rows.texts), strict=True)

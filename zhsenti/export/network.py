@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.models.backbone import load_config, quiet_loading
+from zhsenti.models.backbone import load_config, load_lora, quiet_loading
+from zhsenti.models.failures import naming_load_failures
 from zhsenti.models.precision import pick_device, pick_precision
 
 if TYPE_CHECKING:
@@ -22,9 +23,18 @@ if TYPE_CHECKING:
 
 
 def merge(method: Method, base: Path, adapter: SavedAdapter) -> PreTrainedModel:
-    """The base with the adapter folded in, as transformers' own model on the CPU, float32."""
-    scorer = method.build(base, pick_precision("fp32"), adapter=adapter, merge=True)
-    network: Any = scorer.network.cpu().eval()
+    """The base with the adapter folded in, as transformers' own model, float32.
+
+    It is made on the CPU, also where there is a GPU: float32 needs twice the memory that the adapter was trained in.
+
+    Raises:
+        ModelError: The parts do not fit each other, or memory is too short.
+    """
+    import torch
+
+    with naming_load_failures("关掉别的占内存的程序，或在内存大的机器上导出：合并要每个参数 4 字节。"):
+        loaded = method.load(base, pick_precision("fp32"), device=torch.device("cpu"))
+        network: Any = load_lora(loaded, adapter, head=method.head).merge_and_unload().eval()
     network.config.use_cache = load_config(base).use_cache
     return network
 

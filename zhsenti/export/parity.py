@@ -116,11 +116,20 @@ def score_rows(
 
     Returns:
         Log-probabilities, float32 (N, C).
+
+    Raises:
+        MemoryShortError: One prompt alone does not fit.
+        DeviceLostError: The GPU computes nothing more for this process.
     """
-    from zhsenti.methods.prompt import token_batches
+    from zhsenti.models.failures import naming_device_loss
+    from zhsenti.prediction.passes import Passes
 
     scores = np.empty((len(rows), classes), dtype=np.float32)
-    for batch in token_batches([len(ids) for ids in rows], BATCH_TOKENS):
+
+    def compute(batch: np.ndarray) -> None:
         scores[batch] = reloaded.score([rows[i] for i in batch])
         advance(len(batch))
+
+    with naming_device_loss():
+        Passes(BATCH_TOKENS).run([len(ids) for ids in rows], compute)
     return scores

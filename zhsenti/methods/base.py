@@ -27,6 +27,7 @@ from zhsenti.models.backbone import (
     unwrap,
 )
 from zhsenti.models.decoder import decode, is_sharded
+from zhsenti.models.failures import naming_load_failures
 from zhsenti.models.precision import Precision, pick_device
 from zhsenti.models.scoring_model import load_scoring_model
 from zhsenti.models.trie import SLACK, TokenTrie, build_trie
@@ -133,14 +134,25 @@ class Method(ABC):
         nn.init.zeros_(layer.weight)
         return layer
 
-    def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
+    def load(
+        self, folder: Path, precision: Precision, *, use_qlora: bool = False, device: torch.device | None = None
+    ) -> PreTrainedModel:
         """The frozen backbone in ``folder`` with this method's output layer.
+
+        Args:
+            folder: The base.
+            precision: What it computes in.
+            use_qlora: Hold it in 4 bits.
+            device: Where it is held; the machine's own device where nothing is said.
 
         Raises:
             ModelError: The folder holds no base that can be read.
+            RuntimeError: Memory ran out, or the GPU is lost.
         """
-        options = {"num_labels": len(self.task.labels)} if "Classification" in self.auto_class else {}
-        model = load_backbone(folder, self.auto_class, precision, use_qlora=use_qlora, head=self.head, **options)
+        options: dict[str, Any] = {"use_qlora": use_qlora, "head": self.head, "device": device}
+        if "Classification" in self.auto_class:
+            options["num_labels"] = len(self.task.labels)
+        model = load_backbone(folder, self.auto_class, precision, **options)
         if self.head:
             head = self.make_head(model.config.hidden_size).requires_grad_(False)
             setattr(model, self.head, head.to(next(model.parameters()).device))
@@ -167,20 +179,21 @@ class Method(ABC):
             merge: Fold the saved one into the backbone's weights.
 
         Raises:
-            ModelError: The parts do not fit each other.
+            ModelError: The parts do not fit each other, or (as its subclasses) memory is too short, or the GPU is lost.
         """
-        if lora is None and not use_qlora and not merge:
-            head = (self.head, self.make_head) if self.head else None
-            light = load_scoring_model(folder, precision, adapter=adapter, head=head)
-            if light is not None:
-                return Scorer(self, light)
-        network: Any = self.load(folder, precision, use_qlora=use_qlora)
-        if lora is not None:
-            network = add_lora(network, lora, head=self.head, task_type=self.peft_task)
-        elif adapter is not None:
-            network = load_lora(network, adapter, head=self.head)
-            network = network.merge_and_unload() if merge else network
-        return Scorer(self, network)
+        with naming_load_failures(_how_to_save_memory(precision, training=lora is not None, use_qlora=use_qlora)):
+            if lora is None and not use_qlora and not merge:
+                head = (self.head, self.make_head) if self.head else None
+                light = load_scoring_model(folder, precision, adapter=adapter, head=head)
+                if light is not None:
+                    return Scorer(self, light)
+            network: Any = self.load(folder, precision, use_qlora=use_qlora)
+            if lora is not None:
+                network = add_lora(network, lora, head=self.head, task_type=self.peft_task)
+            elif adapter is not None:
+                network = load_lora(network, adapter, head=self.head)
+                network = network.merge_and_unload() if merge else network
+            return Scorer(self, network)
 
     # ── what an export needs ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +208,19 @@ class Method(ABC):
         place for has to be put where it has one.
         """
         return network
+
+
+def _how_to_save_memory(precision: Precision, *, training: bool, use_qlora: bool) -> str:
+    """What to do where a model does not fit (Chinese)."""
+    ways = ["关掉别的占内存、显存的程序"]
+    if precision.dtype.itemsize == 4:
+        ways.append("用 --precision bf16（省一半）")
+    if training:
+        ways += [] if use_qlora else ["加 --use_qlora（4 比特基座）"]
+        ways.append("换小一号的基座（--model_name）")
+    else:
+        ways.append("换一个在小一号的基座上训练的适配器")
+    return "；".join(ways) + "。"
 
 
 class Scorer(nn.Module):

@@ -12,6 +12,7 @@ from zhsenti.methods.base import Method
 from zhsenti.models.precision import Precision
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -23,8 +24,10 @@ class ClassifierHead(Method):
     peft_task = "SEQ_CLS"
     head = "score"  # where transformers' classifiers have theirs, so that an export is an ordinary one
 
-    def load(self, folder: Path, precision: Precision, *, use_qlora: bool = False) -> PreTrainedModel:
-        model = super().load(folder, precision, use_qlora=use_qlora)
+    def load(
+        self, folder: Path, precision: Precision, *, use_qlora: bool = False, device: torch.device | None = None
+    ) -> PreTrainedModel:
+        model = super().load(folder, precision, use_qlora=use_qlora, device=device)
         labels = dict(enumerate(self.task.labels))
         model.config.id2label, model.config.label2id = labels, {label: i for i, label in labels.items()}
         return model

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zhsenti.core.errors import ConfigError, ModelError, first_line
 from zhsenti.models.adapter_check import SavedAdapter, load_adapter
+from zhsenti.models.failures import conversion_errors, is_machines_fault, memory_sign
 from zhsenti.models.precision import Precision, pick_device
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
@@ -129,9 +131,10 @@ def load_backbone(
     *,
     use_qlora: bool = False,
     head: str | None = None,
+    device: torch.device | None = None,
     **config: Any,
 ) -> PreTrainedModel:
-    """The frozen base model on the machine's device.
+    """The frozen base model.
 
     Args:
         folder: The base.
@@ -140,38 +143,45 @@ def load_backbone(
         use_qlora: Hold the linear layers in NF4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314); LM
             head and ``head`` are not quantised.
         head: Name of a module that the folder need not hold: it is trained.
+        device: Where it is held; the machine's own device where nothing is said.
         config: Overrides of the model's configuration, e.g. ``num_labels``.
 
     Raises:
         ModelError: The folder holds no whole model of a kind that is known.
+        RuntimeError: Memory ran out, or the GPU is lost (``naming_load_failures`` puts it in words).
     """
     import transformers
     from huggingface_hub.errors import StrictDataclassError
 
+    device = device or pick_device()
     kwargs: dict[str, Any] = {"dtype": precision.dtype, "trust_remote_code": False, "use_safetensors": True, **config}
     if use_qlora:
-        kwargs |= _in_four_bits(precision, head)
+        kwargs |= _in_four_bits(precision, head, device)
     try:
-        with quiet_loading():
+        with conversion_errors() as converting, quiet_loading():
             opened = getattr(transformers, auto_class)
             model, report = opened.from_pretrained(folder, output_loading_info=True, **kwargs)
         missing = sorted(name for name in report["missing_keys"] if not (head and name.startswith(f"{head}.")))
         if missing:  # transformers would draw them at random
             raise ValueError(f"缺 {len(missing)} 个张量：{'、'.join(missing[:4])}")
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        if is_machines_fault(error):
+            raise
+        if short := memory_sign("\n".join(converting)):
+            raise MemoryError(short) from error
         raise ModelError(
             f"读不了基座模型 {folder}", found=first_line(error), todo="换一个完整的模型文件夹。"
         ) from error
     if use_qlora:
-        _settle_four_bits(model)
+        _settle_four_bits(model, device)
     else:
-        model.to(pick_device())
+        model.to(device)
     model.config.use_cache = False
     model.requires_grad_(False)
     return model
 
 
-def _in_four_bits(precision: Precision, head: str | None) -> dict[str, Any]:
+def _in_four_bits(precision: Precision, head: str | None, device: torch.device) -> dict[str, Any]:
     """What ``from_pretrained`` is told to hold the linear layers in NF4."""
     from transformers import BitsAndBytesConfig
 
@@ -182,12 +192,12 @@ def _in_four_bits(precision: Precision, head: str | None) -> dict[str, Any]:
         bnb_4bit_compute_dtype=precision.dtype,
         llm_int8_skip_modules=["lm_head", *([head] if head else [])],
     )
-    return {"quantization_config": quantised, "device_map": {"": pick_device()}}
+    return {"quantization_config": quantised, "device_map": {"": device}}
 
 
-def _settle_four_bits(model: Any) -> None:
+def _settle_four_bits(model: Any, device: torch.device) -> None:
     """Let a model in 4 bits hold no more than it needs, and compute with the same weights at every pass."""
-    if pick_device().type == "cpu":
+    if device.type == "cpu":
         # What was not quantised is mapped from the file, and keeps all the rest of it in memory.
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()
@@ -249,8 +259,11 @@ def load_lora(model: PreTrainedModel, saved: SavedAdapter, *, head: str | None) 
     load_adapter(model, saved, head)  # peft itself passes over tensors that are missing or surplus
     try:
         with quiet_loading():
-            return PeftModel.from_pretrained(model, str(saved.folder))
+            # peft would take the weights through a GPU, wherever the model is.
+            return PeftModel.from_pretrained(model, str(saved.folder), torch_device=str(model.device))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
+        if is_machines_fault(error):
+            raise
         raise ModelError(
             f"适配器 {saved.folder} 与基座对不上", found=first_line(error), todo="用训练时的那个基座（--model_name）。"
         ) from error

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from zhsenti.core.errors import ModelError
 from zhsenti.models.adapter_check import SavedAdapter, load_adapter
 from zhsenti.models.decoder import is_known
+from zhsenti.models.failures import is_machines_fault
 from zhsenti.models.precision import Precision, pick_device
 
 
@@ -45,6 +46,7 @@ def load_scoring_model(
 
     Raises:
         ModelError: A tensor is missing or of another shape, or the adapter does not fit.
+        RuntimeError: Memory ran out, or the GPU is lost (``naming_load_failures`` puts it in words).
     """
     config = _read_config(folder / "config.json")
     if config is None:
@@ -199,6 +201,8 @@ class _Files:
             seen = [(folder / shard).stat() for shard in shards]
             self.identity = (folder.resolve(), *((s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in seen))
         except (OSError, SafetensorError) as error:
+            if is_machines_fault(error):
+                raise
             raise ModelError(f"读不了 {folder} 的权重", found=str(error)[:200], todo="换一个完整的文件夹。") from error
 
     def get(self, name: str, shape: tuple[int, ...]) -> Tensor:

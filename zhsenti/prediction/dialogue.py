@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from zhsenti.core.console import say
-from zhsenti.core.errors import ZhsentiError
+from zhsenti.core.errors import DeviceLostError, ZhsentiError
 from zhsenti.core.paths import cache_root
 
 LINES_KEPT = 1000  # of the history
@@ -18,6 +18,9 @@ def dialogue(answer: Callable[[str], None]) -> None:
 
     Args:
         answer: Prints the result of a text. What it raises as ZhsentiError is said; the dialogue goes on.
+
+    Raises:
+        DeviceLostError: ``answer`` did.
     """
     asking, garbled_said = sys.stdin.isatty(), False
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -39,6 +42,8 @@ def dialogue(answer: Callable[[str], None]) -> None:
             garbled_said = True
         try:
             answer(line)
+        except DeviceLostError:  # no line after this one could be answered
+            raise
         except ZhsentiError as error:
             say(f"错误：{error}")
     if asking:

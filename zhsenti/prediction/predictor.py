@@ -16,20 +16,19 @@ from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.data.text import text_fault
 from zhsenti.methods import ZERO_SHOT, get_method
 from zhsenti.methods.base import Scorer
-from zhsenti.methods.prompt import Encoded, token_batches
+from zhsenti.methods.prompt import Encoded
 from zhsenti.models.backbone import Tokenizer, unwrap
 from zhsenti.models.decoder import is_known
+from zhsenti.models.failures import naming_device_loss, naming_load_failures
 from zhsenti.models.int8 import Int8
 from zhsenti.models.precision import Precision, pick_device, pick_precision
 from zhsenti.models.sources import ResolvedModel, resolve_model
 from zhsenti.prediction.bases import find_base, usable_precision
 from zhsenti.prediction.close_calls import PROBE, close_call, near
+from zhsenti.prediction.passes import Passes, pass_tokens
 from zhsenti.prediction.result import Prediction
 from zhsenti.prediction.temperature import scale
 from zhsenti.task import SentimentTask
-
-# Of a forward pass. On two cores larger ones are no faster, only larger (docs/log.md, 2026-11-24).
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 class SentimentPredictor:
@@ -39,6 +38,9 @@ class SentimentPredictor:
     >>> predictor = SentimentPredictor.from_folder("experiments/label_scoring/lora_adapter")
     >>> predictor.predict("这个产品质量非常好，值得购买！").label
     '正面'
+
+    Attributes:
+        passes: Cuts texts into forward passes that fit the memory.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SentimentPredictor:
         self.method, self.task, self.base, self.precision = scorer.method, scorer.method.task, base, precision
         self.manifest, self.temperature = manifest, temperature
         self._scorer, self._inside = scorer, inside
+        self.passes = Passes(pass_tokens(pick_device()))
         self._int8: Int8 | None = None
         self._close_call = 0.0
         if precision.name == "int8":
@@ -75,7 +78,8 @@ class SentimentPredictor:
                 raise ConfigError(
                     "这一类模型不能用 int8", expected="Qwen2、Qwen2.5、Qwen3", todo="去掉 --precision int8。"
                 )
-            self._int8 = Int8(decoder)
+            with naming_load_failures("关掉别的占内存的程序，或去掉 --precision int8。"):
+                self._int8 = Int8(decoder)
         scorer.eval()
         if self._int8:
             items = [self.method.encode(text, aspect="服务" if self.task.has_aspect else None) for text in PROBE]
@@ -145,6 +149,11 @@ class SentimentPredictor:
         """What the method scores with: a scoring model or a transformers model, with the adapter on it."""
         return unwrap(self._scorer.network)
 
+    @property
+    def budget(self) -> int:
+        """Tokens of a forward pass, at most: halved whenever memory ran out, and it stays so."""
+        return self.passes.budget
+
     def zero_shot(self) -> SentimentPredictor:
         """This predictor's base without its adapter.
 
@@ -155,14 +164,18 @@ class SentimentPredictor:
             return self
         switch_off = getattr(self._scorer.network, "disable_adapter", None)
         if self._int8 or not self.method.works_untrained or switch_off is None:
-            return SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
-        return SentimentPredictor(self._scorer, self.base, self.precision, inside=switch_off)
+            bare = SentimentPredictor.from_base(str(self.base.path), self.task, precision=self.precision.name)
+        else:
+            bare = SentimentPredictor(self._scorer, self.base, self.precision, inside=switch_off)
+        bare.passes = self.passes  # the memory is the same
+        return bare
 
     def predict(self, text: str, aspect: str | None = None) -> Prediction:
         """One text.
 
         Raises:
             DataError: No door takes this text (empty, invisible characters only, too long …).
+            MemoryShortError: There is not even memory for this text alone.
         """
         return self.predict_batch([text], None if aspect is None else [aspect])[0]
 
@@ -182,6 +195,8 @@ class SentimentPredictor:
 
         Raises:
             DataError: A text that no door takes; the first one is named.
+            MemoryShortError: There is not even memory for one of them alone.
+            DeviceLostError: The GPU computes nothing more for this process.
         """
         items = self._encode(texts, aspects)
         probabilities = np.exp(self._calibrated(self._score(items, progress)))
@@ -226,7 +241,7 @@ class SentimentPredictor:
     def _score(self, items: list[Encoded], progress: Callable[[int], None] | None) -> np.ndarray:
         scores = np.empty((len(items), len(self.task.labels)), dtype=np.float32)
         autocast = torch.autocast(pick_device().type, self.precision.dtype, enabled=self.precision.autocast)
-        with autocast, self._inside():
+        with naming_device_loss(), autocast, self._inside():
             self._forward(items, np.arange(len(items)), scores, progress)
             if self._int8:
                 with self._int8.off():
@@ -243,8 +258,11 @@ class SentimentPredictor:
         self, items: list[Encoded], rows: np.ndarray, scores: np.ndarray, progress: Callable[[int], None] | None
     ) -> None:
         """Fill ``scores`` (N, C) in ``rows``."""
-        for batch in token_batches([len(items[i].ids) for i in rows], BATCH_TOKENS[pick_device().type]):
+
+        def compute(batch: np.ndarray) -> None:
             trie = self.method.collate([items[i] for i in rows[batch]])["trie"].to(pick_device())
             scores[rows[batch]] = self._scorer(trie)["logits"].float().cpu().numpy()
             if progress:
                 progress(len(batch))
+
+        self.passes.run([len(items[i].ids) for i in rows], compute)

@@ -21,6 +21,7 @@ from zhsenti.prediction.explain import MAX_CLAUSES, MAX_WORDS, Explanation, expl
 from zhsenti.serving.access import Access, exchange
 from zhsenti.serving.batcher import Batcher, Capacity
 from zhsenti.serving.config import ServeConfig
+from zhsenti.serving.failures import STOPPED
 from zhsenti.serving.limits import Gate, Limits
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.openapi import EXAMPLES, MEANING, describe, errors
@@ -113,7 +114,7 @@ def _add_probes(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def livez() -> Health:
         return Health(status="ok")
 
-    @app.get("/readyz", summary="可以接收请求（已预热，没有在关闭）", tags=["运行"], responses=errors(503))
+    @app.get("/readyz", summary="可以接收请求（已预热，没有出故障，没有在关闭）", tags=["运行"], responses=errors(503))
     async def readyz() -> Health:
         if service.limits.draining:
             raise ServiceError(503, "draining", "服务正在关闭")
@@ -132,6 +133,8 @@ def _add_probes(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
 
 def _require_warm(batcher: Batcher) -> None:
+    if batcher.failure:
+        raise ServiceError(503, *STOPPED)
     if not batcher.is_warm:
         raise ServiceError(503, "not_ready", "模型还在预热", headers={"Retry-After": "1"})
 

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from zhsenti.core.errors import ModelError
+from zhsenti.models.failures import is_device_lost
+from zhsenti.serving import failures
 from zhsenti.serving.log import log_failure
 from zhsenti.serving.metrics import Metrics
 from zhsenti.serving.schema import ServiceError
@@ -48,8 +51,8 @@ class Batcher:
     """The line and its worker. Thread-safe; ``start`` it once.
 
     Attributes:
-        is_warm: Whether every model has answered once.
-        failure: Why one of them could not.
+        is_warm: Whether every model has answered once, and the worker works.
+        failure: Why a model could not, or why the worker has died since; the process has to end then.
     """
 
     def __init__(
@@ -70,10 +73,10 @@ class Batcher:
         self._line: dict[Ticket, None] = {}  # in order of arrival
         self._tokens = 0
         self._rate = Rate()
-        self._stopped = False
+        self._ending: tuple[str, str] | None = None  # code and words (Chinese) for whoever waits, once it has ended
         self._worker = threading.Thread(target=self._work, name="zhsenti-model", daemon=True)
         self.is_warm = False
-        self.failure: Exception | None = None
+        self.failure: ModelError | None = None
         metrics.watch_queue(lambda: len(self._line), lambda: self._tokens)
 
     def start(self) -> None:
@@ -82,10 +85,13 @@ class Batcher:
 
     def give_up(self) -> None:
         """Whoever still waits gets 503, and nothing more is computed."""
+        self._end("draining", "服务正在关闭")
+
+    def _end(self, code: str, message: str) -> None:
         with self._changed:
-            self._stopped = True
+            self._ending = self._ending or (code, message)
             for ticket in list(self._line):
-                ticket.fail(ServiceError(503, "draining", "服务正在关闭"))
+                ticket.fail(ServiceError(503, *self._ending))
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -146,7 +152,7 @@ class Batcher:
 
         Returns:
             The predictions in order, later; may fail with ServiceError 500 (the model failed), 503 (the service is
-            stopping) or 504 (out of time).
+            stopping, or short of memory) or 504 (out of time).
         """
         tokens = costs(self.predictors[ticket.model].task, texts, aspects)
         given: Sequence[str | None] = aspects or [None] * len(texts)
@@ -156,8 +162,8 @@ class Batcher:
             ticket.future = future
             future.set_running_or_notify_cancel()  # a waiter that is cancelled leaves it alone: we may be setting it
             ticket.results, ticket.missing = [None] * len(items), len(items)
-            if self._stopped or ticket not in self._line:
-                ticket.fail(ServiceError(503, "draining", "服务正在关闭"))
+            if self._ending or ticket not in self._line:
+                ticket.fail(ServiceError(503, *(self._ending or ("draining", "服务正在关闭"))))
                 return future
             ticket.since = time.monotonic()
             ticket.waiting.extend(items)
@@ -167,24 +173,30 @@ class Batcher:
     # ── the worker's side ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
+        """Whatever ends this thread is seen: nobody waits for a worker that has died, and the process ends."""
         try:
-            for predictor in self.predictors.values():
-                aspects = ["服务"] if predictor.task.has_aspect else None
-                began = time.monotonic()
-                predictor.predict_batch([WARM_UP], aspects)
-                self._rate.add(sum(costs(predictor.task, [WARM_UP])), time.monotonic() - began)
-        except Exception as error:
-            self.failure = error
-            return
-        self.is_warm = True
-        while batch := self._next():
-            self._compute(batch)
+            self._warm_up()
+            self.is_warm = True
+            while batch := self._next():
+                self._compute(batch)
+        except BaseException as error:
+            self.failure = failures.of_worker(error) if self.is_warm else failures.of_warm_up(error)
+            self.is_warm = False
+            self._end(*failures.STOPPED)
+            log_failure("worker_died", error)
+
+    def _warm_up(self) -> None:
+        for predictor in self.predictors.values():
+            aspects = ["服务"] if predictor.task.has_aspect else None
+            began = time.monotonic()
+            predictor.predict_batch([WARM_UP], aspects)
+            self._rate.add(sum(costs(predictor.task, [WARM_UP])), time.monotonic() - began)
 
     def _next(self) -> list[tuple[Ticket, Item]]:
         """The next batch, when it is full or its oldest text has waited long enough. Empty when stopped."""
         capacity = self.capacity
         with self._changed:
-            while not self._stopped:
+            while not self._ending:
                 now = time.monotonic()
                 for ticket in self._line:
                     if ticket.waiting and ticket.deadline < now:
@@ -219,21 +231,28 @@ class Batcher:
     def _compute(self, batch: list[tuple[Ticket, Item]]) -> None:
         """Predict a batch. Where the model fails, every request is tried by itself: one that cannot be answered takes
         no other one along.
+
+        Raises:
+            DeviceLostError, RuntimeError: The GPU is lost: no request could be answered any more.
         """
         aspects = [item.aspect for _, item in batch if item.aspect is not None]
         began = time.monotonic()
         model = batch[0][0].model
+        tickets = list(dict.fromkeys(ticket for ticket, _ in batch))
+        results: Sequence[Prediction] | None = None
         try:
             results = self.predictors[model].predict_batch([item.text for _, item in batch], aspects or None)
         except Exception as error:
-            tickets = list(dict.fromkeys(ticket for ticket, _ in batch))
-            if len(tickets) > 1:
+            if is_device_lost(error):
+                raise
+            if len(tickets) == 1:
+                log_failure("model_failed", error)
+                with self._changed:
+                    tickets[0].fail(failures.to_request(error))
+        if results is None:
+            if len(tickets) > 1:  # not inside except: the error may hold the memory of the pass that failed
                 for one in tickets:
                     self._compute([(ticket, item) for ticket, item in batch if ticket is one])
-                return
-            log_failure("model_failed", error)
-            with self._changed:
-                tickets[0].fail(ServiceError(500, "model_failed", "模型算不出这个请求；服务的日志里有原因"))
             return
         seconds = time.monotonic() - began
         self._rate.add(sum(item.tokens for _, item in batch), seconds)

@@ -169,22 +169,23 @@ def load_service(config: ServeConfig, gate: Gate) -> Service:
 
     Raises:
         ArtifactError: A folder is not whole or not for use, or its base is not found or another one.
-        ModelError: A base or an adapter cannot be loaded.
+        ModelError: A base or an adapter cannot be loaded, for want of memory among other things.
         ConfigError: The precision cannot be had here.
     """
     from zhsenti.artifact import open_artifact
 
     artifacts = [open_artifact(path) for path in config.model_path]  # a wrong path fails at once, before torch loads
-    from zhsenti.models.precision import pick_device
-    from zhsenti.prediction.predictor import BATCH_TOKENS, SentimentPredictor
+    from zhsenti.prediction.predictor import SentimentPredictor
     from zhsenti.serving.app import PASSES, create_app
+    from zhsenti.serving.log import log_smaller_passes
 
-    models = {}
+    models: dict[str, SentimentPredictor] = {}
     names = model_names(config.model_path)
     for name, path, artifact in zip(names, config.model_path, artifacts, strict=True):
         models[name] = SentimentPredictor.from_folder(
             artifact, model_name=config.model_name, precision=config.precision
         )
+        models[name].passes.tell = log_smaller_passes
         say(f"模型 {name}：{path}")
-    batch_tokens = config.batch_tokens or PASSES * BATCH_TOKENS[pick_device().type]
+    batch_tokens = config.batch_tokens or PASSES * max(model.budget for model in models.values())
     return create_app(models, config, gate, batch_tokens)

@@ -25,6 +25,11 @@ def log_failure(event: str, error: BaseException, **fields: object) -> None:
     log.error(event, extra={"fields": {"error": type(error).__name__, "at": places[-8:], **fields}})
 
 
+def log_smaller_passes(message: str) -> None:
+    """Log that memory ran out and that the model goes on in smaller passes."""
+    log.warning("smaller_passes", extra={"fields": {"message": message}})
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a record: time, level, event, and the record's ``fields``.
 

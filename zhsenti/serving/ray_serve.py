@@ -37,7 +37,7 @@ class Replica:
         return self.service
 
     def check_health(self) -> None:
-        """Ray replaces a replica whose model fails its warm-up."""
+        """Ray replaces a replica whose model fails its warm-up, or whose worker has died."""
         if self.service.batcher.failure:
             raise self.service.batcher.failure
 

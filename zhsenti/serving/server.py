@@ -13,7 +13,6 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from zhsenti.core.errors import ModelError, first_line
 from zhsenti.serving.app import Service
 from zhsenti.serving.config import ServeConfig
 from zhsenti.serving.log import log, log_as_json
@@ -36,7 +35,7 @@ def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:
         0 when all that was accepted has been answered, 1 when time ran out.
 
     Raises:
-        ModelError: A model fails its warm-up.
+        ModelError: A model fails its warm-up, or the worker has died; those who waited have been told.
     """
     log_as_json()
     settings = uvicorn.Config(
@@ -54,8 +53,8 @@ def run(service: Service, config: ServeConfig, listener: socket.socket) -> int:
     )
     server = _Server(settings, service, config.drain_s)
     server.run(sockets=[listener])
-    if failure := service.batcher.failure:
-        raise ModelError("模型预热失败", found=first_line(failure), todo="zhsenti doctor 检查这台机器。")
+    if service.batcher.failure:
+        raise service.batcher.failure
     log.info("stopped", extra={"fields": {"lost": server.lost}})
     return 1 if server.lost else 0
 

@@ -7,20 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zhsenti.core.errors import TrainingError, first_line
+from zhsenti.models.failures import is_out_of_memory
 from zhsenti.training.checkpoints import last_whole
 from zhsenti.training.processes import is_lost_peer
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is CUDA's own error, Python's, or torch's plain RuntimeError for a failed malloc."""
-    import torch
-
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
-    )
 
 
 def is_disk_error(error: BaseException) -> bool:

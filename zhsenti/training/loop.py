@@ -18,10 +18,10 @@ from transformers.trainer_utils import EvalLoopOutput
 from zhsenti.artifact import live_adapter
 from zhsenti.core.errors import TrainingError
 from zhsenti.methods.prompt import Encoded, token_batches
+from zhsenti.models.failures import free_cached_memory, is_out_of_memory
 from zhsenti.models.trie import TokenTrie
 from zhsenti.training.batching import LengthBucketSampler
 from zhsenti.training.checkpoints import Identity, last_whole
-from zhsenti.training.failures import is_out_of_memory
 from zhsenti.training.processes import Processes
 from zhsenti.training.saving import SavingTrainer
 
@@ -156,8 +156,7 @@ class SentimentTrainer(SavingTrainer):
 
     def _spend_less_memory(self, items: list[Encoded]) -> None:
         """Halve the micro-batches; when each is one review already, recompute activations; then give up."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_cached_memory()
         passes = [[len(items[i].ids) for i in batch] for batch, _ in self._passes(items)]
         if any(len(lengths) > 1 for lengths in passes):
             self.micro_tokens = max(min(self.micro_tokens, max(map(sum, passes))) // 2, 1)

@@ -17,8 +17,8 @@ from transformers import TrainerState
 
 from zhsenti.artifact import WEIGHTS, compare_with_live
 from zhsenti.core.errors import TrainingError, first_line
+from zhsenti.models.failures import is_out_of_memory
 from zhsenti.training.checkpoints import BEST, STATE, read_mark
-from zhsenti.training.failures import is_out_of_memory
 
 if TYPE_CHECKING:
     from peft import PeftModel

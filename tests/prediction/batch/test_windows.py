@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
 
 from tests.fakes import KeywordPredictor, write_adapter
 from tests.paths import ROOT
-from zhsenti.core.errors import ConfigError, DataError, ModelError
+from zhsenti.core.errors import ConfigError, DataError, DeviceLostError, MemoryShortError, ModelError
 from zhsenti.prediction import command
 from zhsenti.prediction.batch import windows
 from zhsenti.prediction.batch.job import predict_file
@@ -109,6 +111,60 @@ def test_a_text_that_breaks_its_window_costs_itself():
     assert [n for n, r in enumerate(found, start=1) if r.error] == [3, 7]
     assert found[2] == (None, None, "预测失败：MemoryError")
     assert all(r.scores and r.scores[1] > 0.5 for r in found if not r.error)
+
+
+def test_a_window_is_taken_again_without_what_the_failed_one_holds():
+    held = []
+
+    class Tensors:
+        pass
+
+    class Large(KeywordPredictor):
+        def predict_batch(self, texts, aspects=None, *, progress=None):
+            assert not any(ref() for ref in held), "the window that failed is still in memory"
+            tensors = Tensors()
+            held.append(weakref.ref(tensors))
+            if len(texts) > 1:
+                raise RuntimeError("too much at once")
+            return super().predict_batch(texts, aspects, progress=progress)
+
+    gc.disable()
+    try:
+        found = score_window(Large(), [Question("很好")] * 3)
+    finally:
+        gc.enable()
+    assert [result.error for result in found] == [None] * 3
+
+
+def test_a_row_without_room_is_one_record_and_no_room_at_all_ends_the_job():
+    class Small(KeywordPredictor):
+        def predict_batch(self, texts, aspects=None, *, progress=None):
+            if any(len(text) > self.most for text in texts):
+                raise MemoryShortError("内存不足：一条 9 token 的文本也放不下", todo="关掉别的程序。")
+            return super().predict_batch(texts, aspects, progress=progress)
+
+    predictor = Small()
+    predictor.most = 4
+    window = [Question("很好"), Question("很好" * 9), Question("", None, "文本是空的"), Question("很差")]
+    found = score_window(predictor, window)
+    record = "预测失败：内存不足：一条 9 token 的文本也放不下。关掉别的程序。"
+    assert [result.error for result in found] == [None, record, "文本是空的", None]
+    predictor.most = 0
+    with pytest.raises(MemoryShortError, match="放不下"):
+        score_window(predictor, window)
+
+
+def test_a_lost_gpu_is_met_once():
+    calls = []
+
+    class Lost(KeywordPredictor):
+        def predict_batch(self, texts, aspects=None, *, progress=None):
+            calls.append(len(texts))
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(DeviceLostError, match="device-side assert"):
+        score_window(Lost(), [Question("很好")] * 9)
+    assert calls == [9]
 
 
 @pytest.mark.parametrize("error", [ConfigError("max_length 太小"), ModelError("没有基座"), OSError(5, "io")])

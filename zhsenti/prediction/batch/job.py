@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from zhsenti.core.console import Bar, Progress, say
-from zhsenti.core.errors import ConfigError, Interrupted
+from zhsenti.core.errors import ConfigError, Interrupted, ModelError
 from zhsenti.data.read import Source
 from zhsenti.prediction.batch.destinations import Destinations, find_destinations, remove_unfinished
 from zhsenti.prediction.batch.outputs import EXCEL_ROWS
@@ -53,6 +53,7 @@ def predict_file(config: PredictConfig, task: SentimentTask, load: Load, model: 
     Raises:
         ConfigError: The flags do not go together, or an unfinished run is another one's.
         DataError: The input cannot be read, or changed meanwhile.
+        ModelError: The model cannot go on: no memory, a lost GPU; what is scored is kept, and that has been said.
         Interrupted: Ctrl-C; what is scored is kept, and that has been said.
     """
     table = Table(config, task)
@@ -109,6 +110,10 @@ def _in_shards(config: PredictConfig, table: Table, to: Destinations, load: Load
         except KeyboardInterrupt as stop:
             say(f"\n已停下，{work.rows:,} 行的结果留着：同一条命令接着算。")
             raise Interrupted(2) from stop
+        except ModelError:  # the memory, the GPU or the base: the rows are not to blame
+            if work.rows:
+                say(f"停在半路，{work.rows:,} 行的结果留着：同一条命令接着算。")
+            raise
         work.remove()
     return sink
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from zhsenti.core.errors import DataError, ModelError, ZhsentiError, first_line
+from zhsenti.core.errors import DataError, MemoryShortError, ModelError, ZhsentiError, first_line
 from zhsenti.data.read import ASPECT, TEXT, Key
+from zhsenti.models.failures import naming_device_loss
 
 if TYPE_CHECKING:
     from zhsenti.data.formats import Row
@@ -171,26 +172,44 @@ def score_window(
         One result a question, in order.
 
     Raises:
-        ZhsentiError: The fault is not a text's: a setting, the model.
+        ZhsentiError: The fault is not a text's: a setting, the model, a lost GPU, memory that holds no text at all.
         OSError: The disk's, say.
     """
     asked = [question for question in window if not question.error]
+    results: Sequence[Prediction | str] = []
+    failure: ZhsentiError | None = None
     try:
-        results: Iterator[Prediction | str] = iter(_predict(predictor, asked, progress))
+        results = _predict(predictor, asked, progress)
     except Exception as error:
         if _concerns_all(error):
             raise
-        alone = [_alone(predictor, question) for question in asked]
-        plain = Question("很好", asked[0].aspect)
-        tried = [*alone, _alone(predictor, plain)]
-        if not isinstance(error, DataError) and all(isinstance(one, str) for one in tried):  # it is not the texts
-            raise ModelError(
-                "模型对每一行都失败",
-                found=f"{type(error).__name__}：{first_line(error)}",
-                todo="不是文本的问题：显卡或内存可能出了故障，用 zhsenti doctor 查；仍不行就报告这条消息。",
-            ) from error
-        results = iter(alone)
-    return [_result(question.error or next(results)) for question in window]
+        failure = _on_every_row(error)
+    if failure:  # not inside except: the error may hold the memory of the pass that failed
+        results = _one_by_one(predictor, asked, failure)
+    answers = iter(results)
+    return [_result(question.error or next(answers)) for question in window]
+
+
+def _one_by_one(predictor: BatchPredictor, asked: Sequence[Question], failure: ZhsentiError) -> list[Prediction | str]:
+    """Each question by itself; raises ``failure`` where it turns out that no text is to blame."""
+    plain = _alone(predictor, Question("很好", asked[0].aspect))
+    if isinstance(plain, str) and isinstance(failure, MemoryShortError):  # longer ones would take long to fail too
+        raise failure
+    results = [_alone(predictor, question) for question in asked]
+    if not isinstance(failure, DataError) and all(isinstance(one, str) for one in [plain, *results]):
+        raise failure
+    return results
+
+
+def _on_every_row(error: Exception) -> ZhsentiError:
+    """What ``error`` means if every row fails; without its traceback, which holds memory."""
+    if isinstance(error, (DataError, MemoryShortError)):
+        return error.with_traceback(None)
+    return ModelError(
+        "模型对每一行都失败",
+        found=f"{type(error).__name__}：{first_line(error)}",
+        todo="不是文本的问题：显卡或内存可能出了故障，用 zhsenti doctor 查；仍不行就报告这条消息。",
+    )
 
 
 def _result(answer: Prediction | str) -> Result:
@@ -205,7 +224,8 @@ def _predict(
     if not asked:
         return []
     aspects = [question.aspect for question in asked if question.aspect is not None]
-    return predictor.predict_batch([question.text for question in asked], aspects or None, progress=progress)
+    with naming_device_loss():
+        return predictor.predict_batch([question.text for question in asked], aspects or None, progress=progress)
 
 
 def _alone(predictor: BatchPredictor, question: Question) -> Prediction | str:
@@ -215,10 +235,14 @@ def _alone(predictor: BatchPredictor, question: Question) -> Prediction | str:
     except Exception as error:
         if _concerns_all(error):
             raise
-        why = error.problem if isinstance(error, DataError) else f"{type(error).__name__} {error}".strip()
+        if isinstance(error, MemoryShortError):
+            why = f"{error.problem}。{error.todo}"
+        else:
+            why = error.problem if isinstance(error, DataError) else f"{type(error).__name__} {error}".strip()
         return f"预测失败：{why[:200]}"
 
 
 def _concerns_all(error: Exception) -> bool:
-    """A setting, the model or the disk: it would be the same for every row."""
-    return isinstance(error, OSError) or (isinstance(error, ZhsentiError) and not isinstance(error, DataError))
+    """A setting, the model, the disk or a lost GPU: it would be the same for every row."""
+    of_a_row = isinstance(error, (DataError, MemoryShortError))
+    return isinstance(error, OSError) or (isinstance(error, ZhsentiError) and not of_a_row)
