@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny_models import make_adapter
 from zhsenti import SentimentPredictor
 from zhsenti.core.errors import DeviceLostError, MemoryShortError, ModelError, exit_on_error
 from zhsenti.data.read import read_table
+from zhsenti.methods import METHODS
 from zhsenti.methods.base import Scorer
 from zhsenti.methods.prompt import token_batches
 from zhsenti.prediction import command
@@ -25,6 +27,12 @@ from zhsenti.prediction.passes import Passes, pass_tokens
 TEXTS = [f"第{n}次住，{'房间很好，' * (1 + n % 7)}{'太吵了' * (n % 5)}" for n in range(40)]
 LONG = "早餐也很丰富，服务也很热情，" * 12
 LOST = "CUDA error: an illegal memory access was encountered"
+
+
+@pytest.fixture(params=list(METHODS))
+def adapter(request, tiny_model, tmp_path):
+    """One that reads 256 tokens: the shared one cuts texts at 64, and none would be too long."""
+    return make_adapter(tmp_path / "lora_adapter", tiny_model, request.param)
 
 
 @pytest.fixture(autouse=True)
