@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.paths import ROOT
-from zhsenti.models.backbone import keep_freed_memory
+from zhsenti.models.backbone import LoraOptions, add_lora, keep_freed_memory, load_backbone, unwrap
 from zhsenti.models.precision import pick_precision, slow_precision
 
 FAULTS = """
@@ -49,6 +49,19 @@ def test_int8_casts_only_where_the_processor_multiplies_bfloat16(monkeypatch, fa
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: fast)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     assert pick_precision("int8").autocast is pick_precision("auto").autocast is fast
+
+
+def test_activations_are_recomputed_with_older_transformers_too(tiny_model, monkeypatch):
+    from transformers import PreTrainedModel
+
+    asked = []
+    monkeypatch.delattr(PreTrainedModel, "activation_checkpointing_enable", raising=False)
+    monkeypatch.setattr(PreTrainedModel, "gradient_checkpointing_enable", lambda self, how: asked.append(how))
+    network = add_lora(
+        load_backbone(tiny_model, "AutoModelForCausalLM", pick_precision("fp32")), LoraOptions(4, 8, 0.0, "q_proj")
+    )
+    unwrap(network).activation_checkpointing_enable({"use_reentrant": False})
+    assert asked == [{"use_reentrant": False}]
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -144,7 +144,7 @@ def _torch(torch: ModuleType) -> dict[str, Any]:
                 gpus.append(_gpu(torch, index))
         except Exception as error:  # CUDA's errors are of many kinds; all of them mean "cannot be used"
             facts["gpu_error"] = kind_and_line(error)
-    if not facts["gpu_error"]:
+    with contextlib.suppress(Exception):  # what is wrong with the driver is said already; mostly the CPU is used then
         from zhsenti.models.precision import pick_precision
 
         facts["precision"] = pick_precision("auto").name

@@ -244,6 +244,8 @@ def add_lora(
         modules_to_save=[head] if head else None,
         task_type=TaskType[task_type],
     )
+    if not hasattr(model, "activation_checkpointing_enable"):  # transformers 5.17 knows only the older name
+        model.activation_checkpointing_enable = model.gradient_checkpointing_enable  # type: ignore[assignment,method-assign]
     with quiet_loading():
         return get_peft_model(model, config)
 
