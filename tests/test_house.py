@@ -9,8 +9,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import zhsenti
 from tests.paths import ROOT
@@ -150,6 +153,17 @@ def test_every_yaml_is_runnable_and_says_so():
         assert f"--config {path.stem}" in head[1], path
         config, _ = parse(TrainConfig, ["--config", str(path)], "")
         config.resolved_task()
+
+
+def test_the_lower_bounds_are_the_oldest_set_that_was_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = {}
+    for requirement in map(Requirement, project["dependencies"]):
+        (lower,) = (s.version for s in requirement.specifier if s.operator in (">=", "=="))
+        bounds[requirement.name] = Version(lower)
+    lines = (ROOT / "constraints-min.txt").read_text(encoding="utf-8").splitlines()
+    oldest = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert bounds == {name: Version(version) for name, version in oldest.items()}
 
 
 def test_config_defaults_are_valid():
