@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zhsenti.core.errors import ArtifactError, ConfigError
+from zhsenti.core.errors import ArtifactError, ConfigError, first_line
 from zhsenti.core.files import building, sync_folder, write_json
 from zhsenti.core.hashing import file_sha256
 from zhsenti.core.paths import user_path
@@ -97,6 +97,20 @@ def check_unchanged(artifact: Artifact) -> None:
     """
     if open_artifact(artifact.folder).manifest.files != artifact.manifest.files:
         raise ArtifactError(f"{artifact.folder} 里已是另一个适配器", todo="对它再运行一次：zhsenti evaluate。")
+
+
+def check_was_read_whole(artifact: Artifact) -> None:
+    """Look at the manifest again, once the weights were read: a training may have swapped the folder in between.
+
+    Raises:
+        ArtifactError: It names other files than those that were checked.
+    """
+    try:
+        there = read_json(artifact.folder / MANIFEST).get("files")
+    except (OSError, ValueError) as error:
+        there = first_line(error)
+    if there != artifact.manifest.files:
+        raise ArtifactError(f"{artifact.folder} 在读的时候被换成了另一个适配器", todo="再来一次，就读新的。")
 
 
 def store_calibration(artifact: Artifact, calibration: dict[str, Any]) -> None:

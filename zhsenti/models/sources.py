@@ -71,6 +71,8 @@ def resolve_model(
     if name.endswith(".gguf"):
         return _gguf(name, path, say)
     if path.is_dir():
+        if is_hub_id(name):
+            say(f"{name} 用的是当前目录里的文件夹，不是 hub 上的；要 hub 上的就换个目录运行")
         return _local(name, path.resolve())
     if not is_hub_id(name):
         raise ModelError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zhsenti.artifact import Artifact, Manifest, open_artifact
+from zhsenti.artifact import Artifact, Manifest, check_was_read_whole, open_artifact
 from zhsenti.core.errors import ConfigError, DataError, ModelError
 from zhsenti.data.text import text_fault
 from zhsenti.methods import ZERO_SHOT, get_method
@@ -123,6 +123,7 @@ class SentimentPredictor:
             raise ConfigError("4 比特基座上训练的适配器不能无损合并", todo="去掉 --merge。")
         method = get_method(manifest.method)(manifest.task, Tokenizer(base.path))
         scorer = method.build(base.path, chosen, adapter=artifact.adapter, use_qlora=use_qlora, merge=merge)
+        check_was_read_whole(artifact)
         kept = manifest.temperature if temperature is None else temperature
         return cls(scorer, base, chosen, manifest=manifest, temperature=kept)
 
