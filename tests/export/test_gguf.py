@@ -14,9 +14,10 @@ import pytest
 from tests.export.exporting import contents, description, method_of, reference, run
 from tests.tiny_models import make_adapter
 from zhsenti.artifact import open_artifact
-from zhsenti.core.errors import ConfigError
+from zhsenti.core.errors import ConfigError, ModelError
 from zhsenti.export.gguf import GGUF, modelfile
 from zhsenti.export.network import merge
+from zhsenti.models.sources import resolve_model
 from zhsenti.task import SentimentTask
 
 
@@ -199,3 +200,32 @@ def test_llama_cpp_is_asked_word_by_word(labels, tiny_model, monkeypatch, tmp_pa
     assert reloaded.runtime.startswith("llama.cpp")
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, reference(adapter, texts), atol=1e-3)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data.replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_uq.weight"), r"缺 1 个张量.*layers\.1\.mlp\.up"),
+        (lambda data: _with_number(data, b"qwen2.block_count", 2**31 - 1), "num_hidden_layers = 2147483647"),
+        (lambda data: _with_number(data, b"qwen2.embedding_length", 2**30), "hidden_size = 1073741824"),
+        (lambda data: _with_number(data, b"qwen2.attention.head_count", 0), "转换失败"),
+    ],
+    ids=["a tensor less", "layers", "width", "no heads"],
+)
+def test_a_base_in_a_gguf_that_lies_is_refused_and_not_kept(exported, tmp_path, monkeypatch, change, reason):
+    """A tensor that is not there would be drawn at random, and the model kept in the cache."""
+    monkeypatch.setenv("ZHSENTI_CACHE", str(tmp_path / "cache"))
+    data = (exported("label_scoring", "gguf").folder / "model.gguf").read_bytes()
+    (tmp_path / "good.gguf").write_bytes(data)
+    assert resolve_model(str(tmp_path / "good.gguf"), say=lambda line: None).path.is_dir()
+    (tmp_path / "bad.gguf").write_bytes(change(data))
+    with pytest.raises(ModelError, match=reason):
+        resolve_model(str(tmp_path / "bad.gguf"), say=lambda line: None)
+    assert len([path for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()]) == 1
+
+
+def _with_number(data: bytes, key: bytes, value: int) -> bytes:
+    """``data`` with another unsigned number after ``key`` and its type."""
+    place = data.index(key) + len(key) + 4
+    return data[:place] + value.to_bytes(4, "little") + data[place + 4 :]

@@ -19,7 +19,7 @@ from typing import Any
 from zhsenti.core.errors import ModelError, first_line
 from zhsenti.core.files import building, require_space
 from zhsenti.core.hashing import file_sha256
-from zhsenti.models.untrusted import FAMILY
+from zhsenti.models.untrusted import FAMILY, SIZES
 
 MARK = "zhsenti_model.json"
 
@@ -194,13 +194,18 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
     try:
         with building(folder) as staging:
             with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
-                model = AutoModelForCausalLM.from_pretrained(
+                _refuse_gguf_sizes(gguf)
+                model, report = AutoModelForCausalLM.from_pretrained(
                     gguf.parent,
                     gguf_file=gguf.name,
                     quantization_config=GgufConfig(dequantize=True),
                     dtype=torch.bfloat16,
                     trust_remote_code=False,
+                    output_loading_info=True,
                 )
+                missing = sorted(set(report["missing_keys"]) - {"lm_head.weight"})
+                if missing:  # transformers has drawn them at random
+                    raise ValueError(f"缺 {len(missing)} 个张量：{'、'.join(missing[:4])}")
                 if model.config.model_type not in FAMILY:
                     raise ValueError(f"model_type = {model.config.model_type}")
                 _tie(model)
@@ -208,12 +213,39 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
                 AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(staging)
             seal_model(staging, origin)
     # The reader of GGUF checks nothing: a file that lies ends in whatever Python raises for its numbers.
-    except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, struct.error) as error:
+    except _WHAT_A_LIE_RAISES as error:
         raise ModelError(
             f"{gguf.name} 转换失败",
             found=first_line(error),
             todo="换一个完整的 Qwen2/2.5/3 GGUF 文件。",
         ) from error
+
+
+_WHAT_A_LIE_RAISES = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+)
+
+
+def _refuse_gguf_sizes(gguf: Path) -> None:
+    """Refuse a file whose header names sizes that no model has: memory is taken by them before a weight is read.
+
+    Raises:
+        ValueError: It does; a Chinese reason.
+    """
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    config = load_gguf_checkpoint(str(gguf), return_tensors=False)["config"]
+    for key, most in SIZES.items():
+        if config.get(key) is not None and not 1 <= int(config[key]) <= most:
+            raise ValueError(f"{key} = {str(config[key])[:40]}，期望 1 到 {most} 的整数")
 
 
 def _tie(model: Any) -> None:
