@@ -78,6 +78,12 @@ def _settle_gpu_memory() -> None:
         os.environ[names[0]] = "expandable_segments:True"
 
 
+def _tell_nobody() -> None:
+    """Have the libraries send no statistics of use, where the user has not said that they may."""
+    for name, value in (("HF_HUB_DISABLE_TELEMETRY", "1"), ("DO_NOT_TRACK", "1"), ("RAY_USAGE_STATS_ENABLED", "0")):
+        os.environ.setdefault(name, value)
+
+
 def run(*before: str, **defaults: Any) -> None:
     """The console script, and its aliases.
 
@@ -86,4 +92,5 @@ def run(*before: str, **defaults: Any) -> None:
         defaults: Settings of an alias that hold where neither the user nor a YAML says otherwise.
     """
     _settle_gpu_memory()
+    _tell_nobody()
     sys.exit(exit_on_error(partial(main, defaults=defaults), [*before, *sys.argv[1:]]))

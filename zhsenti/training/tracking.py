@@ -86,8 +86,17 @@ def _start_wandb(output_dir: Path, project: str, run_name: str | None) -> bool:
     try:
         import wandb
 
-        quiet = wandb.Settings(init_timeout=WANDB_SECONDS, silent=True)
-        wandb.init(project=project, name=run_name, dir=str(output_dir), settings=quiet)
+        # Figures are synced, and nothing that happens to be there: not the terminal's text, the repository or the code.
+        settings = wandb.Settings(
+            init_timeout=WANDB_SECONDS,
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            disable_job_creation=True,
+        )
+        wandb.init(project=project, name=run_name, dir=str(output_dir), settings=settings)
     except Exception as error:  # a tracker's failure of any kind must not cost the run
         say(f"W&B 不可用，本次不同步（{type(error).__name__}）；训练不受影响。", indent=1)
         return False
