@@ -99,10 +99,15 @@ def test_version_unknown_command_and_exit_codes(capfd):
 
 
 def test_no_library_sends_statistics_unless_the_user_has_said_so():
-    code = "import os, sys; sys.argv = ['zhsenti', '--version']\nfrom zhsenti import cli\ntry:\n    cli.run()\nexcept SystemExit: pass\n"
-    code += (
-        "print([os.environ[name] for name in ('HF_HUB_DISABLE_TELEMETRY', 'DO_NOT_TRACK', 'RAY_USAGE_STATS_ENABLED')])"
-    )
+    code = """
+import os, sys
+sys.argv = ["zhsenti", "--version"]
+from zhsenti import cli
+try:
+    cli.run()
+finally:
+    print([os.environ[name] for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED")])
+"""
     for given, expected in ({}, "['1', '1', '0']"), ({"DO_NOT_TRACK": "0"}, "['1', '0', '0']"):
         env = {**os.environ, **given}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
