@@ -9,9 +9,12 @@ import zipfile
 
 import pytest
 
-from tests.data.files import write_xlsx
+from tests import forked
+from tests.data.files import write, write_xlsx
+from tests.paths import ENV
 from zhsenti.core.errors import DataError
 from zhsenti.data.excel import read_excel
+from zhsenti.data.read import open_rows
 
 pytestmark = pytest.mark.hostile
 FAR = [
@@ -127,3 +130,24 @@ def test_a_list_of_millions_in_a_row_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="列表太长"):
         read_parquet(path)
+
+
+# ── columns ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
+def test_a_million_columns_are_refused_in_every_format(suffix, tmp_path):
+    """They took hours: names are compared with names."""
+    count = 1_000_000 if suffix in (".csv", ".tsv") else 20_000
+    columns = ["text", *(f"c{n}" for n in range(count))]
+    path = tmp_path / f"wide{suffix}"
+    row = ["很好", *["1"] * count]
+    if count > 20_000:
+        mark = "," if suffix == ".csv" else "\t"
+        path.write_text(f"{mark.join(columns)}\n{mark.join(row)}\n", encoding="utf-8")
+    else:
+        write(path, [row] * 2, columns)
+    with pytest.raises(DataError, match=r"列太多|键太多"):
+        open_rows(path)
+    done = forked.run(["-m", "zhsenti", "audit", str(path)], cwd=tmp_path, env=ENV, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)

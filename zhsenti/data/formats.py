@@ -18,7 +18,7 @@ from zhsenti.data.encoding import Encoding
 from zhsenti.data.lines import Line, read_lines, survey
 from zhsenti.data.sniff import check_whole
 
-MAX_COLUMNS = 10_000  # different keys of JSON objects
+MAX_COLUMNS = 10_000  # of a table, and different keys of JSON objects
 MAX_DEPTH = 64  # of JSON
 TOO_DEEP = "不是 JSON：嵌套太深"
 

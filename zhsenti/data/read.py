@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from zhsenti.core.errors import DataError
 from zhsenti.data.excel import read_excel
 from zhsenti.data.faults import Faults
-from zhsenti.data.formats import Content, Row, read_csv, read_json, read_jsonl, read_tsv, union_of_keys
+from zhsenti.data.formats import MAX_COLUMNS, Content, Row, read_csv, read_json, read_jsonl, read_tsv, union_of_keys
 from zhsenti.data.parquet import read_parquet
 from zhsenti.data.sniff import check_content, list_folder, unreadable
 from zhsenti.data.text import cell_text, text_fault
@@ -104,12 +104,24 @@ class Source:
         content: What the format's reader gave.
         rows: All rows, among them those that cannot be read.
         first_error: Why the first row cannot be read (Chinese), or "".
+
+    Raises:
+        DataError: It has absurdly many columns.
     """
 
     path: Path
     content: Content
     rows: Iterator[Row]
     first_error: str
+
+    def __post_init__(self) -> None:
+        if len(self.content.columns) > MAX_COLUMNS:
+            raise DataError(
+                f"{self.path} 的列太多",
+                expected=f"不超过 {MAX_COLUMNS:,} 列",
+                found=f"{len(self.content.columns):,} 列",
+                todo="第一行要是列名；只有评论、没有列名的文件，先加一行列名 text。",
+            )
 
     def column(self, given: str | None, role: Role) -> Key:
         """Find a column; the arguments are those of ``find_column``.
