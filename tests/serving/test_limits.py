@@ -98,3 +98,34 @@ def test_a_body_without_the_key_is_not_read():
     service = make_service(gate=Gate(None, b"key", 1000))
     status, _, body = asyncio.run(exchange(service, [b"x" * 900]))
     assert (status, body["error"]["code"], service.limits._arriving) == (401, "unauthorized", 0)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    ("key", "client", "status"),
+    [
+        (None, ("127.0.0.1", 5000), 200),
+        (None, ("::1", 5000), 200),
+        (None, ("::ffff:127.0.0.1", 5000), 200),
+        (None, None, 200),
+        (None, ("192.0.2.7", 5000), 403),
+        (None, ("::ffff:192.0.2.7", 5000), 403),
+        (None, ("name", 5000), 403),
+        (b"key", ("192.0.2.7", 5000), 200),
+    ],
+)
+def test_without_a_key_only_this_machine_is_answered(key, client, status):
+    """Under Ray Serve another address may be open than the one that was declared."""
+    service, sent = make_service(gate=Gate(None, key, 1000)), []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"x-api-key", b"key")]
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": headers, "client": client,
+             "query_string": b"", "root_path": ""}  # fmt: skip
+    asyncio.run(service(scope, receive, send))
+    assert sent[0]["status"] == status

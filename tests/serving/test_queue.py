@@ -144,7 +144,7 @@ def test_a_client_that_goes_away_is_not_computed_and_leaves_no_trace(start):
     def scope(headers):
         return {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/predict",
                 "raw_path": b"/v1/predict", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
-                "server": ("test", 80), "client": ("test", 1)}  # fmt: skip
+                "server": ("test", 80), "client": ("127.0.0.1", 1)}  # fmt: skip
 
     async def go():
         gone, sent = asyncio.Event(), []

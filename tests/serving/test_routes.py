@@ -149,7 +149,7 @@ def test_the_page_comes_with_its_own_types_and_is_asked_for_again_cheaply(tmp_pa
     for name in ("index.html", "app.js", "style.css", "notes.txt"):
         (tmp_path / name).write_text(f"这是 {name}", encoding="utf-8")
     monkeypatch.setattr("zhsenti.serving.page.STATIC", tmp_path)
-    client = TestClient(make_service())
+    client = TestClient(make_service(), client=("127.0.0.1", 1))
     types = {"/": "text/html", "/static/app.js": "text/javascript", "/static/style.css": "text/css"}
     for path, kind in types.items():
         answer = client.get(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -85,6 +86,9 @@ class Limits:
         path = scope["path"]
         if self.gate.hosts is not None and host_name(header(scope, b"host")) not in self.gate.hosts:
             raise ServiceError(403, "host_not_allowed", "Host 请求头不在允许之列：服务端用 --allowed_hosts 加上它")
+        if self.gate.key is None and not _is_here(scope.get("client")):
+            # Where another program listens (Ray Serve), the declared host need not be the real one.
+            raise ServiceError(403, "key_needed", "没有设 API key 的服务只回答本机：服务端用 --api_key_file 设一个")
         is_open = path in OPEN_PATHS or path.startswith("/static/")
         if self.gate.key is not None and not is_open and not self._has_key(scope, self.gate.key):
             raise ServiceError(
@@ -190,6 +194,18 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: ServiceErro
     except TimeoutError:
         pass
     await send({"type": "http.response.body", "body": b""})
+
+
+def _is_here(client: tuple[str, int] | None) -> bool:
+    """Whether the peer is on this machine; a socket without an address is."""
+    if not client or not client[0]:
+        return True
+    try:
+        address = ipaddress.ip_address(client[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def host_name(host: bytes) -> str:
