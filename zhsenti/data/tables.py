@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import overload
@@ -12,6 +13,7 @@ from zhsenti.core.files import replacing
 from zhsenti.data.text import readable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_BLANK = ("Zs", "Zl", "Zp", "Cc", "Cf")
 
 
 @overload
@@ -21,15 +23,16 @@ def csv_safe(value: object) -> object: ...
 def csv_safe(value: object) -> object:
     """A value as a cell: text that a spreadsheet would run gets a leading ', None is empty, numbers stay numbers.
 
-    Spreadsheets look past leading white space, and read full-width ＝ ＋ － ＠ as the half-width ones.
+    Spreadsheets look past what shows nothing (a BOM, a no-break space, a vertical tab), and read full-width and small
+    signs (＝ ﹦) as the plain ones.
     """
     if value is None:
         return ""
     if not isinstance(value, str):
         return value
     text = readable(value).replace("\0", "\ufffd")
-    start = text.lstrip(" \n\u3000")[:1].translate(str.maketrans("＝＋－＠", "=+-@"))
-    return f"'{text}" if start in _FORMULA and start else text
+    start = next((char for char in text if char in "\t\r" or unicodedata.category(char) not in _BLANK), "")
+    return f"'{text}" if start and unicodedata.normalize("NFKC", start) in _FORMULA else text
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -212,5 +212,5 @@ function csvCell(value) {
 /** Text that a spreadsheet would run gets a leading '. They look past white space, and read full-width ＝ as =. */
 export function spreadsheetSafe(text) {
   const isNumber = /^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text);
-  return !isNumber && /^[ \n\u3000]*[=+\-@\t\r＝＋－＠]/.test(text) ? `'${text}` : text;
+  return !isNumber && /^[\s\p{Cc}\p{Cf}]*[=+\-@\t\r＝＋－＠﹦﹢﹣﹫]/u.test(text) ? `'${text}` : text;
 }
