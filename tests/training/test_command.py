@@ -81,7 +81,7 @@ def test_several_processes_start_the_same_words(asked, monkeypatch):
     assert main(["train", "--method", "classifier_head", "--num_processes", "2"]) == 3
     ((count, words, folder),) = started
     assert (count, folder) == (2, Path("experiments/classifier_head"))
-    assert words == ["-m", "zhsenti", "train", "--method", "classifier_head", "--num_processes", "2"]
+    assert words == ["-P", "-m", "zhsenti", "train", "--method", "classifier_head", "--num_processes", "2"]
     assert not asked
 
 

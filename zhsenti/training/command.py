@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from zhsenti.core.errors import ConfigError
+from zhsenti.core.errors import ConfigError, ZhsentiError
 from zhsenti.core.flags import parse
 from zhsenti.core.paths import package_file
 from zhsenti.training.config import TrainConfig
-from zhsenti.training.processes import launch, started_count
+from zhsenti.training.processes import launch, let_main_speak, started_count
 
 EXAMPLES = (
     "zhsenti train --dataset 我的评论.csv",
@@ -39,5 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         return launch(config.num_processes, ["-P", "-m", "zhsenti", "train", *words], config.folder)
     from zhsenti.training.run import train
 
-    train(config, sources)
+    try:
+        train(config, sources)
+    except ZhsentiError:
+        let_main_speak()
+        raise
     return 0

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE_SECONDS = 1800  # how long one may wait for another: it may be reading, or writing to a slow disk
+SPEAK_SECONDS = 5
 STOP_SECONDS = 600  # for the step, the evaluation and the checkpoint that a stop signal waits for
 
 T = TypeVar("T")
@@ -155,6 +157,16 @@ def started_count() -> int:
             todo="用 --num_processes 或 torchrun 启动；只要一个进程就 unset WORLD_SIZE。",
         )
     return int(count)
+
+
+def let_main_speak() -> None:
+    """Wait a little in a process that meets a mistake, unless it is process 0, which most likely meets the same.
+
+    Whoever ends first has the others stopped, process 0 perhaps in the middle of ending; what it has said would then be
+    said once more for this one.
+    """
+    if int(os.environ.get("RANK") or 0):
+        time.sleep(SPEAK_SECONDS)
 
 
 def launch(count: int, argv: list[str], output_dir: Path) -> int:
