@@ -47,25 +47,33 @@ def correctness(device: torch.device, options: Options) -> dict[str, Any]:
     def scorer(kind: str, dtype: torch.dtype) -> Scorer:
         return scorer_of(random_network(size, dtype, device, kind), method)
 
-    exact = scorer("dense", torch.float32)
-    truth = _outcomes(exact, batches, EXACT, "reference")
-    details["float32"] = _compare_float32(options, exact, batches, truth)
-    details["float32"]["curve"] = _curves(options, exact, curve, EXACT, "float32")
-    del exact
+    def float32() -> dict[str, Any]:
+        exact = scorer("dense", torch.float32)
+        truth.update(_outcomes(exact, batches, EXACT, "reference"))
+        return {
+            **_compare_float32(options, exact, batches, truth),
+            "curve": _curves(options, exact, curve, EXACT, "float32"),
+        }
+
+    def rounded(kind: str, name: str) -> dict[str, Any]:
+        return _compare_rounded(options, scorer(kind, torch.bfloat16), batches, truth, name, curve)
+
+    def four_bits() -> dict[str, Any]:
+        truth.update(_outcomes(scorer("nf4_unpacked", torch.float32), batches, EXACT, "reference"))
+        free_memory_of_this_process(device)
+        return rounded("nf4", "nf4")
+
+    truth: dict[str, Outcome] = {}
+    details["float32"] = options.attempt("float32 的对照", float32)
     free_memory_of_this_process(device)
-    details["bf16"] = _compare_rounded(options, scorer("dense", torch.bfloat16), batches, truth, "bf16", curve)
+    details["bf16"] = options.attempt("bf16 的对照", lambda: rounded("dense", "bf16"))
     free_memory_of_this_process(device)
     fault = bitsandbytes_fault()
     if fault:
         details["nf4"] = {"not_run": fault}
         options.check(device.type != "cuda", f"NF4 没有测：{fault}")
     elif options.allows("NF4 基座的对照", 20):
-        unpacked = scorer("nf4_unpacked", torch.float32)
-        truth = _outcomes(unpacked, batches, EXACT, "reference")
-        del unpacked
-        free_memory_of_this_process(device)
-        details["nf4"] = _compare_rounded(options, scorer("nf4", torch.bfloat16), batches, truth, "nf4", curve)
-        free_memory_of_this_process(device)
+        details["nf4"] = options.attempt("NF4 的对照", four_bits)
     return details
 
 

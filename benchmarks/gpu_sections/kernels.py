@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_sections.graphs import graphs
-from gpu_sections.measure import free_memory_of_this_process, seconds_of, synchronize
+from gpu_sections.measure import seconds_of, synchronize
 from gpu_sections.networks import random_network, scorer_of
 from gpu_sections.options import Options, say
 from gpu_sections.reviews import items_of, stand_in_method
@@ -43,17 +43,23 @@ def kernels(device: torch.device, options: Options) -> dict[str, Any]:
     }
     details: dict[str, Any] = {}
     for name, run in work.items():
-        run()  # what is made once is made
-        with _watched_attention() as calls:
-            run()
-        details[name] = {"attention_calls": calls}
-        if options.allows(f"{name} 的剖析", 10):
-            details[name] |= _profiled(name, run, device, options)
-    details["cudnn"] = _cudnn(scorer, items, device, options)
-    details["graphs"] = graphs(scorer, items[:REVIEWS], device, options)
-    del scorer, work
-    free_memory_of_this_process(device)
+        details[name] = options.attempt(
+            f"{name} 的核函数", lambda name=name, run=run: _seen(name, run, device, options)
+        )
+    details["cudnn"] = options.attempt("cuDNN 注意力", lambda: _cudnn(scorer, items, device, options))
+    details["graphs"] = options.attempt("CUDA 图与编译", lambda: graphs(scorer, items[:REVIEWS], device, options))
     return details
+
+
+def _seen(name: str, run: Callable[[], None], device: torch.device, options: Options) -> dict[str, Any]:
+    """The attention that one ``run`` calls, and what the profiler sees of it."""
+    run()  # what is made once is made
+    with _watched_attention() as calls:
+        run()
+    found: dict[str, Any] = {"attention_calls": calls}
+    if options.allows(f"{name} 的剖析", 10):
+        found |= _profiled(name, run, device, options)
+    return found
 
 
 def training_pass(scorer: Scorer, items: list[Encoded], options: Options) -> Callable[[], None]:

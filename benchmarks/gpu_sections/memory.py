@@ -41,13 +41,11 @@ def memory(device: torch.device, options: Options) -> dict[str, Any]:
     scorer = scorer_of(random_network(size, options.precision.dtype, device), method)
     details: dict[str, Any] = {"shape": "0.5b", "provoked_by": "分配器的上限" if device.type == "cuda" else "假的错误"}
     if options.allows("训练中内存不足", 10):
-        details["training"] = _training(scorer, items, device, options)
+        details["training"] = options.attempt("训练中内存不足", lambda: _training(scorer, items, device, options))
     if options.allows("打分中内存不足", 8):
-        details["scoring"] = _scoring(scorer, device, options)
+        details["scoring"] = options.attempt("打分中内存不足", lambda: _scoring(scorer, device, options))
     if options.allows("续训", 15):
-        details["resume"] = _resume(scorer, items, device, options)
-    del scorer
-    free_memory_of_this_process(device)
+        details["resume"] = options.attempt("续训", lambda: _resume(scorer, items, options))
     return details
 
 
@@ -155,7 +153,7 @@ def _scoring(scorer: Scorer, device: torch.device, options: Options) -> dict[str
     return {**found, "budget": [enough, less], "largest_difference_of_probabilities": distance}
 
 
-def _resume(scorer: Scorer, items: list[Encoded], device: torch.device, options: Options) -> dict[str, Any]:
+def _resume(scorer: Scorer, items: list[Encoded], options: Options) -> dict[str, Any]:
     """A run that goes on from its checkpoint in the middle, against the unbroken one, bit for bit."""
     put_back = keep_weights(scorer)
     sampler = LengthBucketSampler([len(item.ids) for item in items], 4, 2, 42)

@@ -52,6 +52,8 @@ def random_network(size: Size, dtype: torch.dtype, device: torch.device, kind: s
         network.lm_head.weight = decoder.embed_tokens.weight
     decoder.rotary_emb = type(decoder.rotary_emb)(config=network.config).to(device)
     network.is_loaded_in_4bit = kind == "nf4"  # peft asks
+    if not hasattr(network, "activation_checkpointing_enable"):  # transformers 5.17 knows only the older name
+        network.activation_checkpointing_enable = network.gradient_checkpointing_enable
     return network.requires_grad_(False)
 
 

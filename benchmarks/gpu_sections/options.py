@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -136,6 +137,14 @@ class Options:
         if not passed:
             self.failures.append(fault)
             say(f"不对：{fault}")
+
+    def attempt(self, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What ``work`` finds; what it raises is a failure of ``what`` (Chinese), and does not cost the rest."""
+        try:
+            return work()
+        except Exception as error:
+            self.check(False, f"{what} 出错：{type(error).__name__}: {str(error)[:300]}")
+            return {"error": f"{type(error).__name__}: {error}"[:2000], "traceback": traceback.format_exc()[-4000:]}
 
     def target(self, name: str, wanted: float, *, at_most: bool = False) -> None:
         """Note whether a figure is as hoped for; with tiny shapes it says nothing and is left out."""

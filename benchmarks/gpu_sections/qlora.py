@@ -43,15 +43,16 @@ def qlora(device: torch.device, options: Options) -> dict[str, Any]:
     for name, card, four_bits, seconds in cases:
         if options.allows(f"{name}，{card:.4g} GB 的方案", seconds):
             left = free_memory_of_this_process(device)
-            case = _Case(name, card, device, options).run(four_bits, fault)
-            found.append({**case, "held_before_gb": left / 1e9})  # by what earlier ones have not given back
+            case = _Case(name, card, device, options)
+            result = options.attempt(case.title, lambda case=case, asked=four_bits: case.run(asked, fault))
+            found.append({**result, "held_before_gb": left / 1e9})  # by what earlier ones have not given back
     if device.type == "cuda":
         worst = [abs(case["estimate_over_measured"] - 1) for case in found if "estimate_over_measured" in case]
         if worst:
             options.figures["memory_worst_error"] = max(worst)
             options.target("memory_worst_error", 0.15, at_most=True)
-    options.figures["plans_trained"] = float(sum(case["trained"] for case in found))
-    options.figures["plans_refused"] = float(sum(not case["fits"] for case in found))
+    options.figures["plans_trained"] = float(sum(case.get("trained", False) for case in found))
+    options.figures["plans_refused"] = float(sum(not case.get("fits", True) for case in found))
     measured = "分配器的峰值" if device.type == "cuda" else "同时活着的张量字节数的峰值（不含运行时，不能与估算相比）"
     return {"measured_is": measured, "reviews": REVIEWS, "updates": UPDATES, "cases": found}
 
@@ -86,6 +87,7 @@ class _Case:
     def __init__(self, name: str, card: float, device: torch.device, options: Options) -> None:
         self.name, self.card, self.device, self.options = name, card, device, options
         self.size = options.scale.sizes[name]
+        self.title = f"{name}，{card:.4g} GB"
 
     def run(self, four_bits: bool | None, fault: str) -> dict[str, Any]:
         """The plan and, if one fits, three updates of 16 reviews of the greatest length and an evaluation.
@@ -108,21 +110,20 @@ class _Case:
             "fits": fit is not None,
             "trained": False,
         }
-        title = f"{self.name}，{self.card:.4g} GB"
         if fit is None:
-            say(f"{title}：规划器事先说放不下，至少要 {least.memory / 1e9:.2f} GB")
+            say(f"{self.title}：规划器事先说放不下，至少要 {least.memory / 1e9:.2f} GB")
             return case
         case |= {"plan": asdict(fit), "estimated_gb": fit.memory / 1e9}
         if fit.qlora and fault:
             return {**case, "not_run": fault}
         case |= self._train(fit, budget)
-        self.options.check(case["trained"], f"{title}：规划器说放得下，却没有训练成：{case.get('error')}")
+        self.options.check(case["trained"], f"{self.title}：规划器说放得下，却没有训练成：{case.get('error')}")
         self.options.figures[f"plan_{self.name}_{self.card:.4g}gb_estimated_gb"] = fit.memory / 1e9
         if case["trained"]:
             self.options.figures[f"plan_{self.name}_{self.card:.4g}gb_measured_gb"] = case["measured_gb"]
             how = f"每次至多 {fit.micro_tokens} token{'，4 比特' * fit.qlora}{'，重算' * fit.checkpointing}"
             how += "" if case["kept_to_the_plan"] else "；中途内存不足，减到更小才训练成"
-            say(f"{title}：估 {case['estimated_gb']:.2f} GB，实测 {case['measured_gb']:.3g} GB（{how}）")
+            say(f"{self.title}：估 {case['estimated_gb']:.2f} GB，实测 {case['measured_gb']:.3g} GB（{how}）")
         return case
 
     def _train(self, fit: Fit, budget: float) -> dict[str, Any]:

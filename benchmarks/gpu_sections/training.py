@@ -36,7 +36,9 @@ def training(device: torch.device, options: Options) -> dict[str, Any]:
     details = {}
     for name, share in (("1.5b", 0.65), ("0.5b", 1.0)):
         if options.allows(f"{name} 的训练速度", 25):
-            details[name] = _Turns(name, device, options).run(share)
+            details[name] = options.attempt(
+                f"{name} 的训练速度", lambda name=name, share=share: _Turns(name, device, options).run(share)
+            )
             free_memory_of_this_process(device)
     options.target("training_1.5b_speedup_vs_reference", 3.0)
     options.target("training_1.5b_speedup_vs_reference_best", 1.3)
