@@ -191,9 +191,7 @@ def score_window(
     return [_result(question.error or next(answers)) for question in window]
 
 
-def _one_by_one(
-    predictor: BatchPredictor, asked: Sequence[Question], failure: ZhsentiError
-) -> list[Prediction | str]:
+def _one_by_one(predictor: BatchPredictor, asked: Sequence[Question], failure: ZhsentiError) -> list[Prediction | str]:
     """Each question by itself; raises ``failure`` where it turns out that no text is to blame."""
     plain = _alone(predictor, Question("很好", asked[0].aspect))
     if isinstance(plain, str) and isinstance(failure, MemoryShortError):  # longer ones would take long to fail too
