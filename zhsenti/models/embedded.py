@@ -195,7 +195,8 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
         with building(folder) as staging:
             with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
                 _refuse_gguf_sizes(gguf)
-                model, report = AutoModelForCausalLM.from_pretrained(
+                opened: Any = AutoModelForCausalLM
+                model, report = opened.from_pretrained(
                     gguf.parent,
                     gguf_file=gguf.name,
                     quantization_config=GgufConfig(dequantize=True),
