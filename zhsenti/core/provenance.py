@@ -19,8 +19,7 @@ Facts = dict[str, str | int | float | None]
 def library_versions(*more: str) -> dict[str, str]:
     """Versions of zhsenti, of the libraries that decide a model's scores, and of the packages named in ``more``.
 
-    Raises:
-        importlib.metadata.PackageNotFoundError: One of them is not installed.
+    One that is not installed is "not installed": a run that could do without it need not fail when all is done.
     """
     from importlib import metadata
 
@@ -29,9 +28,7 @@ def library_versions(*more: str) -> dict[str, str]:
             return metadata.version(name)
         except metadata.PackageNotFoundError:  # onnxruntime is imported by that name from onnxruntime-gpu as well
             carriers = metadata.packages_distributions().get(name, [])
-            if not carriers:
-                raise
-            return metadata.version(carriers[0])
+            return metadata.version(carriers[0]) if carriers else "not installed"
 
     return {"zhsenti": __version__, **{name: version(name) for name in (*LIBRARIES, *more)}}
 

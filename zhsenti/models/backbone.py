@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhsenti.core.errors import ConfigError, ModelError, first_line
+from zhsenti.core.errors import ConfigError, DataError, ModelError, first_line
 from zhsenti.models.adapter_check import SavedAdapter, load_adapter
 from zhsenti.models.failures import conversion_errors, is_machines_fault, memory_sign
 from zhsenti.models.precision import Precision, pick_device
@@ -89,14 +89,47 @@ class Tokenizer:
             raise ModelError(
                 f"读不了 {folder} 的分词器", found=first_line(error), todo="换一个完整的模型文件夹。"
             ) from error
+        _refuse_pre_tokenizer(folder, self._backend)
         # As transformers' Qwen2Tokenizer does whatever the file says; a file made from a GGUF lacks it.
         self._backend.normalizer = NFC()
         self._backend.no_truncation()
 
     def encode(self, text: str, *, split_special_tokens: bool = False) -> list[int]:
-        """Ids of ``text`` and nothing around it; control tokens written in it are text with split_special_tokens."""
+        """Ids of ``text`` and nothing around it; control tokens written in it are text with split_special_tokens.
+
+        Raises:
+            DataError: The tokenizer panics at this text.
+        """
         self._backend.encode_special_tokens = split_special_tokens
-        return self._backend.encode(text, add_special_tokens=False).ids
+        try:
+            return self._backend.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Rust's panic: no Exception, and no reason to end the process
+                raise
+            raise DataError("分词器在这条文本上出错", found=first_line(error), todo="去掉这条文本。") from error
+
+
+# How Qwen2 and its siblings cut a text before byte pairs are merged.
+QWEN_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _refuse_pre_tokenizer(folder: Path, backend: Any) -> None:
+    """Refuse a tokenizer that cuts texts in another way: with a stranger's pattern one review can take for ever.
+
+    Raises:
+        ModelError: It does.
+    """
+    import json
+
+    whole = json.loads(backend.pre_tokenizer.__getstate__()) if backend.pre_tokenizer else {"type": "没有"}
+    for part in whole.get("pretokenizers", [whole]):
+        pattern = part.get("pattern", {}).get("Regex")
+        if part["type"] != "ByteLevel" and (part["type"], pattern) != ("Split", QWEN_PATTERN):
+            found = f"{part['type']} {pattern or ''}".strip()[:120]
+            todo = "换一个 Qwen2、Qwen2.5 或 Qwen3 的模型文件夹。"
+            raise ModelError(f"{folder} 的分词器切分文本的方式不是 Qwen 的", found=found, todo=todo)
 
 
 def _convert_tokenizer(folder: Path) -> Any:
