@@ -19,7 +19,8 @@ from typing import Any
 from zhsenti.core.errors import ModelError, first_line
 from zhsenti.core.files import building, require_space
 from zhsenti.core.hashing import file_sha256
-from zhsenti.models.untrusted import FAMILY, SIZES
+from zhsenti.models.gguf_header import check_gguf
+from zhsenti.models.untrusted import FAMILY
 
 MARK = "zhsenti_model.json"
 
@@ -192,9 +193,9 @@ def convert_gguf(gguf: Path, folder: Path, origin: dict[str, str], say: Callable
 
     say("转换为 bfloat16 safetensors（一次，约一分钟）……")
     try:
+        check_gguf(gguf)
         with building(folder) as staging:
             with quiet_loading(), redirect_stderr(io.StringIO()):  # the GGUF reader's bar has no switch
-                _refuse_gguf_sizes(gguf)
                 opened: Any = AutoModelForCausalLM
                 model, report = opened.from_pretrained(
                     gguf.parent,
@@ -233,20 +234,6 @@ _WHAT_A_LIE_RAISES = (
     MemoryError,
     struct.error,
 )
-
-
-def _refuse_gguf_sizes(gguf: Path) -> None:
-    """Refuse a file whose header names sizes that no model has: memory is taken by them before a weight is read.
-
-    Raises:
-        ValueError: It does; a Chinese reason.
-    """
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-
-    config = load_gguf_checkpoint(str(gguf), return_tensors=False)["config"]
-    for key, most in SIZES.items():
-        if config.get(key) is not None and not 1 <= int(config[key]) <= most:
-            raise ValueError(f"{key} = {str(config[key])[:40]}，期望 1 到 {most} 的整数")
 
 
 def _tie(model: Any) -> None:
