@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 1800  # how long one may wait for another: it may be reading, or writing to a slow disk
 SPEAK_SECONDS = 5
-STOP_SECONDS = 600  # for the step, the evaluation and the checkpoint that a stop signal waits for
+# For the step, the evaluation and the checkpoint that a stop signal waits for; torch 2.11 grants 30 in any case.
+STOP_SECONDS = 600
 
 T = TypeVar("T")
 
@@ -196,6 +197,7 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
         raise ConfigError("进程多于显卡", expected=f"--num_processes 至多 {gpus}", found=str(count))
     # Without this each process would start a thread a core.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // (1 if gpus else count))))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOP_SECONDS))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it says is said below
     logs = Path(tempfile.mkdtemp(prefix="zhsenti-"))
     config = LaunchConfig(
@@ -207,7 +209,6 @@ def launch(count: int, argv: list[str], output_dir: Path) -> int:
         run_id=uuid.uuid4().hex,
         max_restarts=0,
         monitor_interval=0.5,
-        shutdown_timeout=STOP_SECONDS,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=dict.fromkeys(range(1, count), Std.ALL)),
     )
     try:
