@@ -21,9 +21,10 @@ CLOSING = {
     "audit": ["audit_test_in_train", "audit_flip_recall", "audit_seconds", "audit_peak_memory_gb"],
     "scaling": ["scoring_reviews_worst_growth", "training_tokens_worst_growth"],
     "serving": ["serving_share_of_batch", "overload_lost", "overload_peak_rss_growth_mb", "p99_ms_at_8"],
+    "activations": ["largest_residual", "share_of_float16"],
     "files": ["file_share_of_core", "file_rss_ratio_1m_vs_10k", "kill_resume_equal"],
 }
-LIMIT = {"training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300, "serving": 24,
+LIMIT = {"activations": 6, "training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300, "serving": 24,
          "files": 24}  # fmt: skip
 MORE = {
     "serving": ["--seconds", "1", "--overload_seconds", "1"],
