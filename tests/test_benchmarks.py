@@ -24,8 +24,8 @@ CLOSING = {
     "activations": ["largest_residual", "share_of_float16"],
     "files": ["file_share_of_core", "file_rss_ratio_1m_vs_10k", "kill_resume_equal"],
 }
-LIMIT = {"activations": 6, "training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300, "serving": 24,
-         "files": 24}  # fmt: skip
+LIMIT = {"activations": 6, "training": 24, "scoring": 12, "startup": 1, "memory": 24, "scaling": 40, "audit": 300,
+         "serving": 24, "files": 24}  # fmt: skip
 MORE = {
     "serving": ["--seconds", "1", "--overload_seconds", "1"],
     "files": ["--rows", "10", "1000", "--kills", "2"],
