@@ -53,6 +53,22 @@ def test_cells_far_apart_are_refused_before_the_sheet_is_read(sheet_data, tmp_pa
         read_excel(path)
 
 
+@pytest.mark.parametrize("slash", ["\\", "/"])
+@pytest.mark.parametrize("member", ["xl/worksheets/sheet1.xml", "xl/_rels/workbook.xml.rels", "xl/workbook.xml"])
+@pytest.mark.parametrize("change", [str, str.upper])
+def test_no_spelling_of_a_members_name_hides_a_sheet(member, slash, change, tmp_path):
+    """The reader finds members with backslashes and in any case."""
+    with zipfile.ZipFile(workbook(tmp_path / "far.xlsx", FAR[0])) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(tmp_path / "hidden.xlsx", "w") as book:
+        for name, data in parts.items():
+            info = zipfile.ZipInfo("x")
+            info.filename = change(name).replace("/", slash) if name == member else name
+            book.writestr(info, data)
+    with pytest.raises(DataError):
+        read_excel(tmp_path / "hidden.xlsx")
+
+
 def test_every_command_refuses_such_a_workbook(tmp_path):
     path = workbook(tmp_path / "far.xlsx", FAR[0])
     for words in (["audit", path], ["predict", "--input", path], ["train", "--dataset", path]):

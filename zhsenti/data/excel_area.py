@@ -100,23 +100,28 @@ def check_area(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as book:
-        names = {info.filename.lower() for info in book.infolist()}
-        if "xl/workbook.xml" not in names:
+        if not any(_name(info) == "xl/workbook.xml" for info in book.infolist()):
             raise DataError(f"{path} 不是 .xlsx", found="别的压缩文件", todo="在 Excel 里打开并另存为 .xlsx。")
+        sheets = _sheets(book)
         for info in book.infolist():
-            if info.filename.lower() in _sheets(book):
+            if _name(info) in sheets:
                 with book.open(info) as stream:
                     _refuse(path, _area_of(stream))
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """A member's name as the reader of workbooks compares it: without case, a backslash being a slash."""
+    return info.filename.replace("\\", "/").lower()
 
 
 def _sheets(book: zipfile.ZipFile) -> set[str]:
     """The names, in lower case, under which the workbook's sheets lie in the file."""
     found = set()
     for info in book.infolist():
-        if info.filename.lower() == "xl/_rels/workbook.xml.rels":
+        if _name(info) == "xl/_rels/workbook.xml.rels":
             with book.open(info) as stream:
                 for _, element in ElementTree.iterparse(stream):
-                    target = element.get("Target", "").lower()
+                    target = element.get("Target", "").replace("\\", "/").lower()
                     found |= {target.lstrip("/"), f"xl/{target}", target}
     return found
 
